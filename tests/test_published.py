@@ -373,8 +373,8 @@ def test_published_input_checks_belong_to_the_engine_beside_them(folder: Path) -
     checks = load_checks(folder / "input_checks")
     engine = folder / "tflite_int8.tflite"
     content, _ = find_backend(engine)().split_record(engine.read_bytes())
-    assert checks["engine_sha256"] == hashlib.sha256(content).hexdigest()
+    assert checks.engine_sha256 == hashlib.sha256(content).hexdigest()
     rows = json.loads((ROOT / "benchmarks/results/input_checks.json").read_text())[folder.name]
-    assert checks["domain"]["threshold"] == rows["threshold"]
-    assert checks["quality"] == rows["quality"]
+    assert checks.threshold == rows["threshold"]
+    assert checks.quality == rows["quality"]
     assert rows["false_refusals"]["out_of_domain"] <= 0.02

@@ -30,7 +30,13 @@ from lesiontk.deploy.runner.contract import read_bundle
 from lesiontk.deploy.runner.integrity import FileCheck
 from lesiontk.deploy.runner.serve import open_answer
 from lesiontk.errors import DataError
-from lesiontk.evaluate.input_checks import OUT_OF_DOMAIN, STATUSES, score_domain
+from lesiontk.evaluate.input_checks import (
+    ENERGY,
+    OUT_OF_DOMAIN,
+    STATUSES,
+    DomainScore,
+    score_domain,
+)
 from lesiontk.stages.bundle import write_bundle_of_file
 from lesiontk.stages.input_checks import write_checks
 from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
@@ -425,10 +431,10 @@ def test_each_engine_has_the_verdicts_of_its_own_features(
     for name in (INT8, HALF):
         model = onnx.load(folder / name)
         add_signal_outputs(model)
-        scores.append(score_domain({"score": "energy"}, *run_outputs(model, images)))
+        scores.append(score_domain(DomainScore(ENERGY), *run_outputs(model, images)))
     between = float((scores[0] + scores[1])[20] / 2)  # image 20 is on one side of it for each
     (folder / "input_checks").mkdir()
-    domain = {"score": "energy"}
+    domain = DomainScore(ENERGY)
     write_checks(folder / "input_checks", (folder / INT8).read_bytes(), {}, domain, between)
     bundle = make_bundle(folder / "bundle", folder / INT8, JETPACK6)
     with np.load(bundle / "golden.npz") as golden:

@@ -25,7 +25,14 @@ from lesiontk.deploy import BUNDLE_TARGETS
 from lesiontk.deploy.bundle import make_golden_images
 from lesiontk.deploy.jetson import Jetson
 from lesiontk.errors import DataError, UsageError
-from lesiontk.evaluate.input_checks import ACCEPTED, OUT_OF_DOMAIN, STATUSES, score_domain
+from lesiontk.evaluate.input_checks import (
+    ACCEPTED,
+    ENERGY,
+    OUT_OF_DOMAIN,
+    STATUSES,
+    DomainScore,
+    score_domain,
+)
 from lesiontk.records import EngineSpec
 from lesiontk.stages.input_checks import write_checks
 from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
@@ -127,7 +134,7 @@ def checked(int8: onnx.ModelProto, tmp_path: Path) -> Path:
     onnx.save(int8, path)
     add_signal_outputs(int8)
     probabilities, features, logits = run_outputs(int8, make_golden_images(SPEC.preprocessing))
-    domain = {"score": "energy"}
+    domain = DomainScore(ENERGY)
     threshold = float(np.median(score_domain(domain, probabilities, features, logits)))
     (tmp_path / "input_checks").mkdir()
     write_checks(tmp_path / "input_checks", path.read_bytes(), {}, domain, threshold)

@@ -177,7 +177,7 @@ def test_it_decides_as_evaluation_does(
     (score,) = score_positive(values[np.newaxis], labels, chosen)
     for threshold in (float(score), float(np.nextafter(score, 2))):
         point = OperatingPoint("given", min(threshold, 1.0), tuple(chosen))
-        said = decision.decide(values, labels, point.to_document(), temperature)
+        said = decision.decide(values, labels, point, temperature)
         scorer = OperatingPointScorer(point, np.array([0]), values[np.newaxis], labels)
         assert said["positive"] == bool(scorer.called[0])
         assert said["score"] == round(float(score), 6)

@@ -22,7 +22,7 @@ from lesiontk.backends.onnx.signals import add_signal_outputs
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import make_golden_images
 from lesiontk.deploy.triton import render_config
-from lesiontk.evaluate.input_checks import score_domain
+from lesiontk.evaluate.input_checks import ENERGY, DomainScore, score_domain
 from lesiontk.stages.input_checks import write_checks
 from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
 from tests.backends.tensorrt.graphs import SPEC, run_outputs
@@ -40,7 +40,7 @@ def bundle(int8: onnx.ModelProto, tmp_path: Path) -> Path:
     onnx.save(int8, path)
     add_signal_outputs(int8)
     outputs = run_outputs(int8, make_golden_images(SPEC.preprocessing))
-    domain = {"score": "energy"}
+    domain = DomainScore(ENERGY)
     (tmp_path / "input_checks").mkdir()
     threshold = float(np.median(score_domain(domain, *outputs)))
     write_checks(tmp_path / "input_checks", path.read_bytes(), {}, domain, threshold)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,14 @@ from lesiontk.evaluate.fit_input_checks import (
 )
 from lesiontk.evaluate.input_checks import (
     ACCEPTED,
+    ARRAY_NAMES,
     ARRAYS,
     DOCUMENT,
+    ENERGY,
     OUT_OF_DOMAIN,
     POOR_QUALITY,
+    DomainScore,
+    InputVerdict,
     check_input,
     load_checks,
     measure_quality,
@@ -142,7 +147,7 @@ def test_features_without_variance_are_refused_by_number() -> None:
 
 def test_energy_is_minus_logsumexp_without_overflow() -> None:
     logits = np.array([[1.0, 2.0, 3.0], [900.0, 0.0, 0.0]])
-    found = score_domain({"score": "energy"}, None, None, logits)
+    found = score_domain(DomainScore(ENERGY), None, None, logits)
     assert found == pytest.approx([-np.log(np.exp([1, 2, 3]).sum()), -900.0])
 
 
@@ -188,14 +193,18 @@ def test_refusals_count_an_image_once_and_skip_classes_without_images() -> None:
     assert found[1].upper == pytest.approx(0.95)
 
 
-def write_checks(folder: Path, threshold: float) -> dict[str, Any]:
+def write_checks(folder: Path, threshold: float) -> DomainScore:
     train, targets = clusters(6, 600)
     domain = fit_distance(train.astype(np.float32), targets, 4, unit_length=False)
-    arrays = {name: value for name, value in domain.items() if isinstance(value, np.ndarray)}
+    assert domain.distance is not None
+    values = asdict(domain.distance)
+    arrays = {name: values.pop(name) for name in ARRAY_NAMES}
     document = {
+        "engine_sha256": "0" * 64,
         "quality": {"sharpness": {"low": 50.0}, "shorter_side": {"low": 16.0}},
         "domain": {
-            **{name: value for name, value in domain.items() if name not in arrays},
+            "score": domain.kind,
+            **values,
             "threshold": threshold,
             "arrays": {name: list(value.shape) for name, value in arrays.items()},
         },
@@ -209,12 +218,10 @@ def test_a_picture_is_accepted_of_poor_quality_or_out_of_domain(tmp_path: Path) 
     domain = write_checks(tmp_path, 60.0)
     checks = load_checks(tmp_path)
     known = clusters(8, 1)[0]
-    assert score_domain(checks["domain"], None, known, None) == score_domain(
-        domain, None, known, None
-    )
+    assert score_domain(checks.domain, None, known, None) == score_domain(domain, None, known, None)
     probabilities = logits = np.ones(3, np.float32) / 3
 
-    def check(image: NDArray[np.uint8], side: int, features: NDArray[Any]) -> dict[str, Any]:
+    def check(image: NDArray[np.uint8], side: int, features: NDArray[Any]) -> InputVerdict:
         return check_input(checks, image, side, probabilities, features, logits)
 
     assert check(picture(), 240, known[0])["status"] == ACCEPTED

@@ -20,6 +20,7 @@ from lesiontk.backends import open_engine
 from lesiontk.data.crop import crop_and_resize
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.mobile.target import APPS
+from lesiontk.deploy.runner.contract import OperatingPoint
 from lesiontk.deploy.runner.decision import decide
 from lesiontk.evaluate.input_checks import check_input, load_checks
 from lesiontk.stages.bundle import write_bundle_of_file
@@ -104,7 +105,8 @@ def add_decisions(writer: Writer, contract: Case) -> None:
         threshold = (score, np.nextafter(score, 2), rng.random())[number % 3]
         point = {"rule": "given", "threshold": float(threshold), "positive": ["a", "c"]}
         document = {**contract, "labels": labels, "operating_point": point if number % 5 else None}
-        decision = decide(values, labels, document["operating_point"], None)
+        used = OperatingPoint(**point) if number % 5 else None
+        decision = decide(values, labels, used, None)
         case = {"contract": document, "values": writer.write(values.tobytes())}
         writer.add("decisions", case, decision)
 
@@ -164,12 +166,14 @@ def add_bundle(writer: Writer, assets: Path) -> None:
         writer.add("checks", case, verdict)
         picture = np.pad(image, ((0, 0), (7, 8), (0, 0)))  # cropped away
         shown = verdict if side == size else check_input(checks, image, size, *parts)
-        decision = decide(parts[0], contract["labels"], contract["operating_point"], None)
+        point = contract["operating_point"]
+        used = point and OperatingPoint(**point)
+        decision = decide(parts[0], contract["labels"], used, None)
         writer.add(
             "answers",
             {**writer.write_pixels(picture), "folder": folder, "classes": classes,
              "signals": case["signals"]},
-            {"input": shown, "point": contract["operating_point"], **decision},
+            {"input": shown, "point": point, **decision},
         )  # fmt: skip
     for fault, path in damage(assets):
         place = path.relative_to(writer.folder).as_posix()

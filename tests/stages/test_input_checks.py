@@ -67,8 +67,8 @@ def test_the_files_score_as_the_stage_did(
     rows = images.indices("validation")
     with open_engine(made.file(read_input_checks(made).file)) as opened:
         found = opened.predict_signals(np.asarray(images.pixels[rows]))
-    scores = score_domain(checks["domain"], found.probabilities, found.features, found.logits)
-    refused = scores > checks["domain"]["threshold"]
+    scores = score_domain(checks.domain, found.probabilities, found.features, found.logits)
+    refused = scores > checks.threshold
     assert refused.mean() == read_input_checks(made).false_refusals["out_of_domain"]
 
 

@@ -24,6 +24,7 @@ from lesiontk.data.decode import decode_image
 from lesiontk.data.pictures import load_picture
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
+from lesiontk.deploy.runner.contract import OperatingPoint
 from lesiontk.deploy.runner.decision import decide
 from lesiontk.evaluate.fit_input_checks import (
     fit_distance,
@@ -123,14 +124,15 @@ def make_decisions() -> Iterator[dict[str, Any]]:
     for number in range(200):
         steps = rng.multinomial(256, rng.dirichlet([0.5, 1, 1]))
         values = (steps / 256 if number % 2 else rng.dirichlet([0.5, 1, 1])).astype(np.float32)
-        point = {"rule": "given", "threshold": float(values[0] + values[2]), "positive": ["a", "c"]}
+        point = OperatingPoint("given", float(values[0] + values[2]), ("a", "c"))
+        used = point if number % 5 else None
         temperature = None if number % 3 == 0 else 0.5 + rng.random()
         yield {
             "values": values.tolist(),
             "labels": labels,
-            "point": point if number % 5 else None,
+            "point": used and used.to_document(),
             "temperature": temperature,
-            "decision": decide(values, labels, point if number % 5 else None, temperature),
+            "decision": decide(values, labels, used, temperature),
         }
 
 

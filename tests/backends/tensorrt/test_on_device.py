@@ -41,7 +41,7 @@ def stored(folder: Path, suffix: str) -> list[Path]:
 
 
 def open_engine(folder: Path) -> Runner:
-    return plan_cache.open_engine(folder, BUNDLE, threads=1)
+    return plan_cache.open_engine(folder / "model.onnx", BUNDLE, threads=1)
 
 
 # -------------------------------------------------------------------------- runs
@@ -328,12 +328,13 @@ def test_tensorrt_for_rtx_itself_builds_and_the_plan_is_stored(
     if signals:
         add_signal_outputs(int8)
         onnx.save(int8, folder / "model.onnx")
-    plan, record, how = plan_cache.load_or_build(trt, "no GPU", folder, BUNDLE)
+    settings, file = plan_cache.PlanSettings(**BUNDLE["tensorrt"]), folder / "model.onnx"
+    plan, record, how = plan_cache.load_or_build(trt, "no GPU", file, settings)
     assert how == "built"
     assert len(plan) > 1000
-    assert record["built_for"]["tensorrt"] == f"tensorrt_rtx {trt.__version__}"
-    assert record["dla"] is None
-    assert plan_cache.load_or_build(trt, "no GPU", folder, BUNDLE) == (plan, record, "loaded")
+    assert record.built_for.tensorrt == f"tensorrt_rtx {trt.__version__}"
+    assert record.dla is None
+    assert plan_cache.load_or_build(trt, "no GPU", file, settings) == (plan, record, "loaded")
 
 
 @pytest.mark.gpu

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
 from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.tensorrt.plan_cache import PlanSettings
 from lesiontk.backends.tensorrt.targets import find_target, write_trtexec
 from lesiontk.deploy.target import ONNX, TENSORRT, BundleTarget, Contents, Runtime
 from lesiontk.deploy.web.page import write_board_page
@@ -52,6 +54,9 @@ class Jetson(BundleTarget):
             version: write_trtexec(version, spec.precision, engine.name, spec.input_shape)
             for version in device.tensorrt
         }
+        settings = PlanSettings(
+            spec.precision, list(device.tensorrt), [1, 1, 1], on_device.WORKSPACE_BYTES
+        )
         lines = "\n".join(f"# TensorRT {version}\n{line}" for version, line in trtexec.items())
         return Contents(
             f"For {device.device}, JetPack {device.jetpack}. An engine runs only with the "
@@ -70,14 +75,7 @@ class Jetson(BundleTarget):
             "Runtime (`pip install onnxruntime`).\n\n"
             "NVIDIA's own tool builds and times the same graph (input `image`, output "
             f"`probabilities`):\n\n```\n{lines}\n```",
-            bundle={
-                "tensorrt": {
-                    "precision": spec.precision,
-                    "versions": list(device.tensorrt),
-                    "batches": [1, 1, 1],
-                    "workspace_bytes": on_device.WORKSPACE_BYTES,
-                }
-            },
+            bundle={"tensorrt": asdict(settings)},
             facts={"check": report.to_json(), "trtexec": trtexec},
         )
 

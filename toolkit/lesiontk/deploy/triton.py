@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lesiontk.deploy.runner.triton_runtime import ServedModel
 from lesiontk.deploy.target import ONNX, TRITON, BundleTarget, Contents, Runtime
 from lesiontk.records import EngineSpec
 
@@ -66,7 +68,7 @@ class Triton(BundleTarget):
             "and tests whether the server's outputs are those expected. It needs NumPy and Pillow:"
             "\n\n    pip install --require-hashes -r requirements.txt\n\n"
             "`--runtime onnx` runs the same file without a server (`pip install onnxruntime`).",
-            bundle={"triton": {"model": model, "outputs": [e.name for e in graph.output]}},
+            bundle={"triton": asdict(ServedModel(model, [e.name for e in graph.output]))},
             facts={"model": model},
         )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,16 @@ from numpy.typing import NDArray
 from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.exact_bounds import bound_share
-from lesiontk.evaluate.input_checks import find_faults, measure_quality, score_domain
+from lesiontk.evaluate.input_checks import (
+    DISTANCE,
+    ENERGY,
+    PROBABILITY,
+    Distance,
+    DomainScore,
+    find_faults,
+    measure_quality,
+    score_domain,
+)
 from lesiontk.evaluate.metrics import RankedScores
 from lesiontk.evaluate.signals import Signals
 
@@ -108,9 +116,9 @@ class InputChecks(Record):
 
 @dataclass(frozen=True, slots=True)
 class FittedDomain:
-    """The chosen score with its arrays, its name, and how the candidates compare."""
+    """The chosen score, its name, and how the candidates compare."""
 
-    domain: Mapping[str, Any]
+    domain: DomainScore
     name: str
     candidates: tuple[Candidate, ...] = field(default=())
 
@@ -145,10 +153,9 @@ def refuse_quality(
     measures: Mapping[str, FloatArray], bounds: Mapping[str, Mapping[str, float]]
 ) -> NDArray[np.bool_]:
     """Return which images have a fault, bool [N]."""
-    known = {name: dict(sides) for name, sides in bounds.items()}
     count = len(next(iter(measures.values())))
     rows = ({name: float(values[i]) for name, values in measures.items()} for i in range(count))
-    return np.array([bool(find_faults(row, known)) for row in rows], dtype=bool)
+    return np.array([bool(find_faults(row, bounds)) for row in rows], dtype=bool)
 
 
 def fit_domain(
@@ -162,9 +169,9 @@ def fit_domain(
     `targets` [N] are the classes of the training images. Of equally good ones the first: a score
     that needs no features is preferred.
     """
-    candidates: dict[str, dict[str, Any]] = {
-        "largest probability": {"score": "probability"},
-        "energy": {"score": "energy"},
+    candidates = {
+        "largest probability": DomainScore(PROBABILITY),
+        "energy": DomainScore(ENERGY),
     }
     for unit_length in (False, True):
         kind = "unit-length features" if unit_length else "features"
@@ -182,7 +189,7 @@ def fit_domain(
     return FittedDomain(candidates[best], best, ranked)
 
 
-def score_signals(domain: Mapping[str, Any], signals: Signals) -> FloatArray:
+def score_signals(domain: DomainScore, signals: Signals) -> FloatArray:
     """Return the domain score of each image, float64 [N]; larger is stranger."""
     found: FloatArray = score_domain(
         domain, signals.probabilities, signals.features, signals.logits
@@ -192,8 +199,8 @@ def score_signals(domain: Mapping[str, Any], signals: Signals) -> FloatArray:
 
 def fit_distance(
     features: NDArray[np.float32], targets: NDArray[np.int64], rank: int, *, unit_length: bool
-) -> dict[str, Any]:
-    """Return the arrays of a Mahalanobis distance with `rank` axes; float32, as they are stored.
+) -> DomainScore:
+    """Return a Mahalanobis distance with `rank` axes; its arrays are float32, as they are stored.
 
     Every class weighs the same in the covariance: weighted by its images, common classes would set
     it, and rare ones would be refused first. The axes beyond `rank` share their mean variance
@@ -215,14 +222,14 @@ def fit_distance(
             f"the features of {len(values)} training images vary along fewer than {rank + 1} axes; "
             "expected more images, or a network whose features are not constant."
         )
-    return {
-        "score": "distance",
-        "unit_length": unit_length,
-        "means": means.astype(np.float32),
-        "axes": axes[:, :rank].T.astype(np.float32),
-        "variances": variances[:rank].astype(np.float32),
-        "rest_variance": beyond,
-    }
+    fitted = Distance(
+        unit_length=unit_length,
+        means=means.astype(np.float32),
+        axes=axes[:, :rank].T.astype(np.float32),
+        variances=variances[:rank].astype(np.float32),
+        rest_variance=beyond,
+    )
+    return DomainScore(DISTANCE, fitted)
 
 
 def choose_domain_threshold(scores: FloatArray, rate: float) -> float:

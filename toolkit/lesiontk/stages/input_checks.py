@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ from lesiontk.evaluate.fit_input_checks import (
     refuse_quality,
     score_signals,
 )
-from lesiontk.evaluate.input_checks import ARRAYS, DOCUMENT
+from lesiontk.evaluate.input_checks import ARRAY_NAMES, ARRAYS, DOCUMENT, DomainScore
 from lesiontk.evaluate.signals import Signals
 from lesiontk.records import Artefact, Preprocessing
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -206,19 +206,24 @@ def write_checks(
     folder: Path,
     content: bytes,
     bounds: Mapping[str, Mapping[str, float]],
-    domain: Mapping[str, Any],
+    domain: DomainScore,
     threshold: float,
 ) -> None:
     """Write the document and, beside it, the arrays of the score as little-endian float32.
 
     `content` is the engine as it was converted; its hash says what the checks belong to.
     """
-    arrays = {name: value for name, value in domain.items() if isinstance(value, np.ndarray)}
+    fitted = domain.distance
+    arrays = {} if fitted is None else {name: getattr(fitted, name) for name in ARRAY_NAMES}
+    numbers = {} if fitted is None else {
+        "unit_length": fitted.unit_length, "rest_variance": fitted.rest_variance
+    }  # fmt: skip
     document = {
         "engine_sha256": hashlib.sha256(content).hexdigest(),
         "quality": bounds,
         "domain": {
-            **{name: value for name, value in domain.items() if name not in arrays},
+            "score": domain.kind,
+            **numbers,
             "threshold": threshold,
             "arrays": {name: list(value.shape) for name, value in arrays.items()},
         },

@@ -119,7 +119,6 @@ def predict_pictures(
         known = assessment or engine.assessment or Assessment()
         if threshold is not None:
             known = known.with_threshold(threshold, task_of_engine(spec).positive)
-        point = known.operating_point.to_document() if known.operating_point else None
         emulated = name_emulator(engine.describe_execution())
         for number, picture in enumerate(pictures):
             name = str(number) if isinstance(picture, np.ndarray) else str(picture)
@@ -130,15 +129,17 @@ def predict_pictures(
                 continue
             image = preprocess_image(original, spec.preprocessing)
             if fitted is None:
-                verdict = {}
+                verdict = None
                 values = engine.predict(image[np.newaxis])[0]
             else:
                 found = engine.predict_signals(image[np.newaxis])
                 values = found.probabilities[0]
                 outputs = values, found.features[0], found.logits[0]
                 shorter = min(original.shape[:2])
-                verdict = {"input": check_input(fitted, image, shorter, *outputs)}
-            prediction = decide(values, list(spec.labels), point, known.temperature) | verdict
+                verdict = check_input(fitted, image, shorter, *outputs)
+            prediction = decide(values, spec.labels, known.operating_point, known.temperature)
+            if verdict is not None:
+                prediction["input"] = verdict
             predictions.append(Prediction.from_document({"image": name, **prediction}))
     return Predictions(
         engine=engine_path.name,

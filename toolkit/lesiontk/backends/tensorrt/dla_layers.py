@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 from lesiontk.backends.tensorrt.on_device import (
     FLAGS,
@@ -12,7 +12,15 @@ from lesiontk.backends.tensorrt.on_device import (
 )
 
 
-def list_dla_layers(trt: Any, content: bytes, precision: str) -> dict[str, Any] | None:
+class DlaLayers(TypedDict):
+    """The number of DLA cores, the layers that could run there, and those that need the GPU."""
+
+    cores: int
+    layers: list[str]
+    gpu_layers: list[str]
+
+
+def list_dla_layers(trt: Any, content: bytes, precision: str) -> DlaLayers | None:
     """Return the DLA's cores, the layers that could run there and those that need the GPU.
 
     None for a device without DLA. The answer is TensorRT's for an ONNX file's bytes; the engine is
@@ -32,7 +40,7 @@ def list_dla_layers(trt: Any, content: bytes, precision: str) -> dict[str, Any] 
     for flag in flags if weak else ():
         config.set_flag(flag)
     config.default_device_type = trt.DeviceType.DLA
-    found: dict[str, Any] = {"cores": cores, "layers": [], "gpu_layers": []}
+    found: DlaLayers = {"cores": cores, "layers": [], "gpu_layers": []}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         found["layers" if config.can_run_on_DLA(layer) else "gpu_layers"].append(layer.name)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lesiontk.backends.tensorrt.cuda_bindings import open_cuda
-from lesiontk.backends.tensorrt.dla_layers import list_dla_layers
+from lesiontk.backends.tensorrt.dla_layers import DlaLayers, list_dla_layers
 from lesiontk.backends.tensorrt.on_device import (
     BuildError,
     build_from_onnx,
@@ -27,49 +29,83 @@ from lesiontk.files.whole_files import write_whole
 PLANS = "plans"
 
 
+@dataclass(frozen=True)
+class PlanSettings:
+    """The part ``tensorrt`` of ``bundle.json``.
+
+    `versions` are those of TensorRT for which the graph was checked, `batches` the least, usual and
+    largest number of images.
+    """
+
+    precision: str
+    versions: Sequence[str]
+    batches: Sequence[int]
+    workspace_bytes: int
+
+
+@dataclass(frozen=True)
+class BuiltFor:
+    """What a plan depends on: GPU, TensorRT, the SHA-256 of the ONNX file, and settings."""
+
+    device: str
+    tensorrt: str
+    model_sha256: str
+    precision: str
+    batches: Sequence[int]
+    workspace_bytes: int
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """The file beside a plan; `dla` is None for a device without DLA."""
+
+    built_for: BuiltFor
+    plan_sha256: str
+    dla: DlaLayers | None
+
+
 def load_or_build(
-    trt: Any, device: str, folder: Path, bundle: dict[str, Any]
-) -> tuple[bytes, dict[str, Any], str]:
-    """Return the plan, its record, and ``loaded`` or ``built``.
+    trt: Any, device: str, engine: Path, settings: PlanSettings
+) -> tuple[bytes, PlanRecord, str]:
+    """Return the plan of an ONNX file, its record, and ``loaded`` or ``built``.
 
     It is built if there is none for `device` (the GPU), this TensorRT, this ONNX file and these
     settings, or if the stored one is not as it was written. Raises `BuildError` for a graph that
     TensorRT rejects, and for a folder that cannot be written.
     """
-    settings = bundle["tensorrt"]
-    content = (folder / bundle["engine"]["file"]).read_bytes()
-    built_for = {
-        "device": device,
-        "tensorrt": version_of(trt),
-        "model_sha256": hashlib.sha256(content).hexdigest(),
-        "precision": settings["precision"],
-        "batches": settings["batches"],
-        "workspace_bytes": settings["workspace_bytes"],
-    }
-    place = folder / PLANS / name_of(built_for)
+    content = engine.read_bytes()
+    built_for = BuiltFor(
+        device=device,
+        tensorrt=version_of(trt),
+        model_sha256=hashlib.sha256(content).hexdigest(),
+        precision=settings.precision,
+        batches=settings.batches,
+        workspace_bytes=settings.workspace_bytes,
+    )
+    place = engine.with_name(PLANS) / name_of(**asdict(built_for))
     plan_file, record_file = place.with_suffix(".plan"), place.with_suffix(".json")
     record = read_record(record_file)
-    if plan_file.is_file() and record.get("built_for") == built_for:
+    if plan_file.is_file() and record is not None and record.built_for == built_for:
         plan = plan_file.read_bytes()
-        if record.get("plan_sha256") == hashlib.sha256(plan).hexdigest():
+        if record.plan_sha256 == hashlib.sha256(plan).hexdigest():
             return plan, record, "loaded"
     try:
         plan_file.parent.mkdir(exist_ok=True)
-        timings = f"timing-{name_of({'device': device, 'tensorrt': version_of(trt)})}.cache"
+        timings = f"timing-{name_of(device=device, tensorrt=version_of(trt))}.cache"
         plan = build_from_onnx(
             trt,
             content,
-            settings["precision"],
-            batches=tuple(settings["batches"]),
-            workspace=settings["workspace_bytes"],
+            settings.precision,
+            batches=tuple(settings.batches),
+            workspace=settings.workspace_bytes,
             timing_cache=place.with_name(timings) if has_timing_cache(trt) else None,
         )
-        record = {
-            "built_for": built_for,
-            "plan_sha256": hashlib.sha256(plan).hexdigest(),
-            "dla": list_dla_layers(trt, content, settings["precision"]),
-        }
-        text = json.dumps(record, indent=1) + "\n"
+        record = PlanRecord(
+            built_for,
+            hashlib.sha256(plan).hexdigest(),
+            list_dla_layers(trt, content, settings.precision),
+        )
+        text = json.dumps(asdict(record), indent=1) + "\n"
         write_whole({plan_file: plan, record_file: text.encode()})
     except OSError as error:
         raise BuildError(
@@ -79,22 +115,22 @@ def load_or_build(
     return plan, record, "built"
 
 
-def name_of(built_for: dict[str, Any]) -> str:
+def name_of(**built_for: object) -> str:
     """Return a file name for what a plan was built for."""
     text = json.dumps(built_for, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Return a plan's record; empty if it cannot be read, which causes a build."""
+def read_record(path: Path) -> PlanRecord | None:
+    """Return a plan's record; None if it cannot be read, which causes a build."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return PlanRecord(**{**found, "built_for": BuiltFor(**found["built_for"])})
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
 
 
-def check_version(trt: Any, versions: list[str]) -> str:
+def check_version(trt: Any, versions: Sequence[str]) -> str:
     """Return a warning if this TensorRT is not among `versions`, else an empty string."""
     installed = ".".join(trt.__version__.split(".")[:2])
     if trt.__name__ == "tensorrt" and installed not in [
@@ -106,14 +142,15 @@ def check_version(trt: Any, versions: list[str]) -> str:
     return ""
 
 
-def open_engine(folder: Path, bundle: dict[str, Any], threads: int) -> Runner:
-    """Return the bundle's engine on the GPU, built or loaded from an earlier build.
+def open_engine(engine: Path, bundle: Mapping[str, Any], threads: int) -> Runner:
+    """Return the engine of a ``bundle.json`` on the GPU, built or loaded from an earlier build.
 
     `threads` is ignored, because the engine runs on the GPU.
     """
+    settings = PlanSettings(**bundle["tensorrt"])
     trt, cuda = import_tensorrt(), open_cuda()
     try:
-        plan, record, how = load_or_build(trt, cuda.device, folder, bundle)
+        plan, record, how = load_or_build(trt, cuda.device, engine, settings)
         runner = Runner(trt, cuda, plan)
     except BaseException:
         cuda.close()
@@ -121,11 +158,11 @@ def open_engine(folder: Path, bundle: dict[str, Any], threads: int) -> Runner:
     runner.description = {
         "runtime": trt.__name__,
         "version": trt.__version__,
-        "precision": bundle["tensorrt"]["precision"],
+        "precision": settings.precision,
         "device": cuda.device,
         "engine": how,
         "plan_bytes": len(plan),
-        "warning": check_version(trt, bundle["tensorrt"]["versions"]),
-        "dla": record["dla"],
+        "warning": check_version(trt, settings.versions),
+        "dla": record.dla,
     }
     return runner

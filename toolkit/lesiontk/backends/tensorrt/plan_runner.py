@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
+from lesiontk.backends.tensorrt.dla_layers import DlaLayers
 from lesiontk.backends.tensorrt.on_device import (
     BuildError,
     MissingRequirementError,
@@ -17,6 +18,19 @@ SIGNALS = ("features", "logits")
 """The outputs after the probabilities, of an engine with input checks."""
 
 
+class PlanDescription(TypedDict, total=False):
+    """What runs, as the documents of a bundle's runner have it; set by who made the plan."""
+
+    runtime: str
+    version: str
+    precision: str
+    device: str
+    engine: str
+    plan_bytes: int
+    warning: str
+    dla: DlaLayers | None
+
+
 class Runner:
     """A serialized engine on the GPU: uint8 [N, S, S, 3] in, float32 [N, C] out.
 
@@ -24,7 +38,7 @@ class Runner:
     """
 
     def __init__(self, trt: Any, cuda: Any, plan: bytes) -> None:
-        self.description: dict[str, Any] = {}
+        self.description: PlanDescription = {}
         self._trt, self._cuda = trt, cuda
         self._logger = make_logger(trt)
         try:

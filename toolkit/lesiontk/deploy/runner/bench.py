@@ -5,20 +5,48 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from lesiontk.deploy.runner.classifier import describe_engine
 from lesiontk.deploy.runner.command import Call, Outcome, positive
+from lesiontk.deploy.runner.documents import (
+    Agreement,
+    EngineDescription,
+    EvaluationDocument,
+    Latency,
+)
 from lesiontk.deploy.runner.engine_choice import open_classifier
-from lesiontk.deploy.runner.evaluate import describe_scores, evaluate_images
+from lesiontk.deploy.runner.evaluate import Evaluation, describe_scores, evaluate_images
 from lesiontk.deploy.runner.golden import compare, read_golden
-from lesiontk.deploy.runner.labelled_folder import read_labelled_folder
+from lesiontk.deploy.runner.labelled_folder import LabelledImage, read_labelled_folder
 from lesiontk.deploy.runner.machine import describe_machine, peak_memory_bytes
-from lesiontk.deploy.runner.power import describe_energy, measure_energy
+from lesiontk.deploy.runner.power import Energy, describe_energy, measure_energy
 from lesiontk.deploy.runner.timing import summarize, time_engine
 
 HELP = "measure latency, for `lesiontk bench --import`"
 FORMAT = 1
+
+
+class BenchDocument(TypedDict):
+    """The document that ``lesiontk bench --import`` reads; sizes are in bytes."""
+
+    format: int
+    bundle: str
+    bundle_sha256: str
+    target: str
+    engine: object
+    engine_bytes: int
+    labels: list[str]
+    device: str
+    machine: object
+    runtime: EngineDescription
+    threads: int
+    warmup: int
+    latency_ms: Latency
+    peak_memory_bytes: int | None
+    energy: Energy
+    answers: Agreement
+    evaluation: EvaluationDocument | None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +65,8 @@ def run(call: Call) -> Outcome:
     bundle, options = call.bundle, call.options
     if (options.images is None) != (options.labels is None):
         raise ValueError("received one of --images and --labels; expected both or neither")
-    labelled = missing = None
+    labelled: list[LabelledImage] = []
+    missing: list[str] = []
     if options.images is not None:
         labelled, missing = read_labelled_folder(options.images, options.labels, bundle.labels)
     machine = describe_machine()
@@ -48,8 +77,8 @@ def run(call: Call) -> Outcome:
         samples = time_engine(classifier.engine, images, options.rounds, options.warmup)
         memory = peak_memory_bytes()  # before images are decoded
         energy = measure_energy(lambda: classifier.engine.predict(images[:1]))
-        evaluation = evaluate_images(classifier, labelled) if labelled else None
-    document: dict[str, Any] = {
+        evaluation = evaluate_images(classifier, labelled, missing) if labelled else None
+    document: BenchDocument = {
         "format": FORMAT,
         "bundle": bundle.name,
         "bundle_sha256": call.files.sums_sha256,
@@ -66,14 +95,12 @@ def run(call: Call) -> Outcome:
         "peak_memory_bytes": memory,
         "energy": energy,
         "answers": answers,
-        "evaluation": evaluation,
+        "evaluation": None if evaluation is None else evaluation.to_document(),
     }
-    if evaluation is not None:
-        evaluation["failures"] += [{"image": n, "message": "no such file"} for n in missing or ()]
-    return Outcome(document, render(document), 0 if answers["as_expected"] else 1)
+    return Outcome(document, render(document, evaluation), 0 if answers["as_expected"] else 1)
 
 
-def render(document: dict[str, Any]) -> str:
+def render(document: BenchDocument, evaluation: Evaluation | None) -> str:
     """Return the figures as text."""
     found = document["latency_ms"]
     lines = [
@@ -87,7 +114,6 @@ def render(document: dict[str, Any]) -> str:
     if document["peak_memory_bytes"]:
         lines.append("peak memory: {:.1f} MB".format(document["peak_memory_bytes"] / 1e6))
     lines.append(describe_energy(document["energy"]))
-    evaluation = document["evaluation"]
-    if evaluation and evaluation["scores"]:
-        lines += describe_scores(evaluation["scores"], evaluation["operating_point"])
+    if evaluation is not None:
+        lines += describe_scores(evaluation)
     return "\n".join([*lines, "with --json, `lesiontk bench --import` reads it"])

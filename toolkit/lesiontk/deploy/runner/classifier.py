@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from lesiontk.deploy.runner.contract import Bundle
 from lesiontk.deploy.runner.decision import are_probabilities, decide
-from lesiontk.evaluate.input_checks import check_input, load_checks
+from lesiontk.deploy.runner.documents import Answers, EngineDescription, Failure, Prediction
+from lesiontk.evaluate.input_checks import Checks, InputVerdict, check_input, load_checks
 
 
 class MissingRequirementError(Exception):
@@ -24,6 +25,21 @@ class OutputError(Exception):
     """The engine's outputs are not probabilities of the labels."""
 
     exit_code = 2
+
+
+class Engine(Protocol):
+    """A runtime's engine: uint8 [N, S, S, 3] in, float32 [N, C] out."""
+
+    description: EngineDescription
+
+    def predict(self, images: Any) -> Any:
+        """Return probabilities float32 [N, C]."""
+
+    def read_signals(self) -> Any:
+        """Return the last image's outputs, float32: probabilities, features and logits."""
+
+    def close(self) -> None:
+        """Release the engine."""
 
 
 def import_picture() -> Any:
@@ -48,10 +64,10 @@ class Classifier:
     def __init__(self, bundle: Bundle, runtime: str | None = None, threads: int = 1) -> None:
         self.bundle = bundle
         module = bundle.runtimes[runtime or next(iter(bundle.runtimes))]
-        self.engine = importlib.import_module(module).open_engine(
-            bundle.folder, bundle.document, threads
+        self.engine: Engine = importlib.import_module(module).open_engine(
+            bundle.engine, bundle.document, threads
         )
-        self.description: dict[str, Any] = self.engine.description
+        self.description = self.engine.description
         self._checks = load_checks(bundle.folder) if bundle.has_input_checks else None
 
     def __enter__(self) -> Classifier:
@@ -83,15 +99,15 @@ class Classifier:
             )
         return outputs
 
-    def classify_file(self, path: Path) -> dict[str, Any]:
+    def classify_file(self, path: Path) -> Prediction:
         """Return the prediction of an image file. Raises `PictureError` or `OutputError`."""
         return self._classify(import_picture().read_picture(path), str(path))
 
-    def classify_bytes(self, data: bytes, name: str) -> dict[str, Any]:
+    def classify_bytes(self, data: bytes, name: str) -> Prediction:
         """Return the prediction of an image file's bytes, which messages call `name`."""
         return self._classify(import_picture().decode_picture(data, name=name), name)
 
-    def _classify(self, image: Any, name: str) -> dict[str, Any]:
+    def _classify(self, image: Any, name: str) -> Prediction:
         bundle = self.bundle
         prepared = import_picture().prepare_picture(image, bundle.preprocessing)
         values = self.infer(prepared[np.newaxis])[0]
@@ -101,12 +117,12 @@ class Classifier:
                 "that sum to 1. Its file is damaged, or this machine cannot run it: try "
                 "`run.py self-test`"
             )
-        prediction = {
+        prediction: Prediction = {
             "image": name,
-            **decide(values, list(bundle.labels), bundle.point, bundle.temperature),
+            **decide(values, bundle.labels, bundle.point, bundle.temperature),
         }
         if self._checks is not None:
-            prediction["input"] = self._check(prepared, min(image.shape[:2]))
+            prediction["input"] = self._check(self._checks, prepared, min(image.shape[:2]))
         return prediction
 
     def find_statuses(self, images: Any) -> list[str] | None:
@@ -116,22 +132,22 @@ class Classifier:
         statuses = []
         for image in images:
             self.infer(image[np.newaxis])
-            statuses.append(str(self._check(image, image.shape[0])["status"]))
+            statuses.append(self._check(self._checks, image, image.shape[0])["status"])
         return statuses
 
-    def _check(self, prepared: Any, shorter_side: int) -> dict[str, Any]:
-        return check_input(self._checks or {}, prepared, shorter_side, *self.engine.read_signals())
+    def _check(self, checks: Checks, prepared: Any, shorter_side: int) -> InputVerdict:
+        return check_input(checks, prepared, shorter_side, *self.engine.read_signals())
 
 
-def describe_engine(description: dict[str, Any]) -> list[str]:
+def describe_engine(description: EngineDescription) -> list[str]:
     """Return what runs as lines of text: the runtime, which engine was kept and why, and a DLA."""
     simple = (f"{key} {value}" for key, value in description.items()
               if value not in ("", None) and not isinstance(value, dict))  # fmt: skip
     lines = ["engine: " + ", ".join(simple)]
     if "choice" in description:
         lines.append("kept {kept}: {reason}".format(**description["choice"]))
-    if description.get("dla"):
-        dla = description["dla"]
+    dla = description.get("dla")
+    if dla:
         lines.append(
             "DLA: {} core(s), not used; {} of {} layers could run there, not: {}".format(
                 dla["cores"],
@@ -143,14 +159,12 @@ def describe_engine(description: dict[str, Any]) -> list[str]:
     return lines
 
 
-def answer(
-    bundle: Bundle, predictions: list[dict[str, Any]], failures: list[dict[str, str]]
-) -> dict[str, Any]:
+def answer(bundle: Bundle, predictions: list[Prediction], failures: list[Failure]) -> Answers:
     """Return the document of predictions, the same from ``predict`` and from ``serve``."""
     return {
         **bundle.identity,
         "labels": list(bundle.labels),
-        "operating_point": bundle.point,
+        "operating_point": bundle.point_document,
         "predictions": predictions,
         "failures": failures,
         "notice": bundle.notice,

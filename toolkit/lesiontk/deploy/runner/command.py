@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lesiontk.deploy.runner.contract import Bundle
 from lesiontk.deploy.runner.integrity import FileCheck
@@ -27,7 +27,7 @@ class Call:
 class Outcome:
     """A command's result as a JSON document and as text, and its exit code."""
 
-    document: dict[str, Any]
+    document: Mapping[str, object]
     text: str
     code: int = 0
 

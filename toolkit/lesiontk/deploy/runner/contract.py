@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lesiontk.deploy.runner.documents import BundleIdentity, PointDocument
+
 
 class ContractError(Exception):
     """``bundle.json`` lacks a key, or has a value of another kind."""
@@ -42,12 +44,25 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class OperatingPoint:
+    """A frozen threshold on the summed probability of the labels `positive`, and its origin."""
+
+    rule: str
+    threshold: float
+    positive: tuple[str, ...]
+
+    def to_document(self) -> PointDocument:
+        """Return the point as in ``bundle.json``."""
+        return {"rule": self.rule, "threshold": self.threshold, "positive": list(self.positive)}
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """A bundle in `folder`; `document` is its ``bundle.json`` as written.
+    """A bundle in `folder`; `document` is its ``bundle.json``, of which a runtime reads its part.
 
     `runtimes` maps names to modules, the preferred one first. `content_sha256` identifies the
     engine without the evaluation that its file carries, `bundle_sha256` (of ``SHA256SUMS``) all
-    files. `point` (`threshold`, `positive` labels) and `temperature` are None if none was frozen.
+    files. `point` and `temperature` are None if none was frozen.
     `research_override` says which gates were not passed, None if all were; the notice says it, too.
     With an `alternative`, a bundle of another engine in the same folder, the device measures which
     one it keeps: this one if its latency is shown to be at most `max_latency_ratio` of the
@@ -61,7 +76,7 @@ class Bundle:
     precision: str
     content_sha256: str
     labels: tuple[str, ...]
-    point: dict[str, Any] | None
+    point: OperatingPoint | None
     temperature: float | None
     has_input_checks: bool
     preprocessing: Preprocessing
@@ -70,12 +85,12 @@ class Bundle:
     notice: str
     research_override: str | None
     bundle_sha256: str
-    document: dict[str, Any] = field(repr=False)
+    document: Mapping[str, Any] = field(repr=False)
     alternative: Bundle | None = None
     max_latency_ratio: float = 0.0
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> BundleIdentity:
         """What answered, for the documents of answers."""
         return {
             "bundle": self.name,
@@ -86,6 +101,11 @@ class Bundle:
         }
 
     @property
+    def point_document(self) -> PointDocument | None:
+        """The operating point, for the documents of answers."""
+        return None if self.point is None else self.point.to_document()
+
+    @property
     def engine(self) -> Path:
         """The engine's file."""
         return self.folder / self.engine_file
@@ -94,7 +114,7 @@ class Bundle:
 def read_bundle(folder: Path, text: str) -> Bundle:
     """Return the bundle of a ``bundle.json``. Raises `ContractError` naming the fault."""
     try:
-        return parse_bundle(folder, json.loads(text))
+        return _parse_bundle(folder, json.loads(text))
     except KeyError as error:
         raise ContractError(f"bundle.json has no {error}; make the bundle again") from error
     except (ValueError, TypeError, RecursionError) as error:
@@ -103,12 +123,12 @@ def read_bundle(folder: Path, text: str) -> Bundle:
         ) from error
 
 
-def parse_bundle(folder: Path, document: dict[str, Any]) -> Bundle:
+def _parse_bundle(folder: Path, document: Mapping[str, Any]) -> Bundle:
     """Return the bundle of a document; that of its alternative has other values of some keys."""
-    golden, other = document["golden"], document["alternative"]
+    golden, other, point = (document[key] for key in ("golden", "alternative", "operating_point"))
     alternative = None
     if other is not None:
-        alternative = parse_bundle(folder, {**document, **other["changes"], "alternative": None})
+        alternative = _parse_bundle(folder, {**document, **other["changes"], "alternative": None})
     return Bundle(
         folder=folder,
         name=document["name"],
@@ -117,10 +137,12 @@ def parse_bundle(folder: Path, document: dict[str, Any]) -> Bundle:
         precision=document["engine"]["precision"],
         content_sha256=document["engine"]["content_sha256"],
         labels=tuple(document["labels"]),
-        point=document["operating_point"],
+        point=None
+        if point is None
+        else OperatingPoint(point["rule"], point["threshold"], tuple(point["positive"])),
         temperature=document["temperature"],
         has_input_checks=document["input_checks"] is not None,
-        preprocessing=read_preprocessing(document["preprocessing"]),
+        preprocessing=_read_preprocessing(document["preprocessing"]),
         golden=Golden(
             golden["file"],
             golden["pictures"],
@@ -138,7 +160,7 @@ def parse_bundle(folder: Path, document: dict[str, Any]) -> Bundle:
     )
 
 
-def read_preprocessing(document: Mapping[str, Any]) -> Preprocessing:
+def _read_preprocessing(document: Mapping[str, Any]) -> Preprocessing:
     """Return the preprocessing of its part of ``bundle.json``."""
     return Preprocessing(
         document["image_size"],

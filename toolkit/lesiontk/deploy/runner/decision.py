@@ -5,12 +5,27 @@ The toolkit and the bundle's runner both use this file.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
+from lesiontk.deploy.runner.documents import Decision, PointDocument, Prediction
+
 SUM_TOLERANCE = 1e-2
 """Tolerance of the sum of an image's probabilities: int8 ones have steps of 1/256."""
+
+
+class Point(Protocol):
+    """A threshold on the summed probability of the labels `positive`."""
+
+    @property
+    def threshold(self) -> float:
+        """The score from which an image is positive."""
+
+    @property
+    def positive(self) -> Sequence[str]:
+        """The labels whose probabilities are summed."""
 
 
 def are_probabilities(outputs: Any) -> bool:
@@ -22,26 +37,26 @@ def are_probabilities(outputs: Any) -> bool:
 
 
 def decide(
-    values: Any, labels: list[str], point: dict[str, Any] | None, temperature: float | None
-) -> dict[str, Any]:
+    values: Any, labels: Sequence[str], point: Point | None, temperature: float | None
+) -> Decision:
     """Return the prediction of probabilities float [C] of `labels`, rounded to six digits.
 
     `label` is the most probable class. With a `temperature`, `confidence` is the largest of the
-    probabilities scaled by it. With an operating point (`threshold`, `positive` labels), `score` is
-    the summed probability of its labels and `positive` whether it reaches the threshold.
+    probabilities scaled by it. With an operating `point`, `score` is the summed
+    probability of its labels and `positive` whether it reaches the threshold.
     """
-    prediction: dict[str, Any] = {
+    prediction: Decision = {
         "label": labels[int(np.argmax(values))],
         "probabilities": {name: round(float(value), 6) for name, value in zip(labels, values)},
     }
     if temperature:
         prediction["confidence"] = round(float(scale(values, temperature).max()), 6)
-    if point:
+    if point is not None:
         # In the labels' order and in float64, as where the threshold was chosen.
-        chosen = [column for column, name in enumerate(labels) if name in point["positive"]]
+        chosen = [column for column, name in enumerate(labels) if name in point.positive]
         score = float(np.asarray(values, np.float64)[chosen].sum())
         prediction["score"] = round(score, 6)
-        prediction["positive"] = score >= point["threshold"]
+        prediction["positive"] = score >= point.threshold
     return prediction
 
 
@@ -57,7 +72,7 @@ def escape_controls(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def describe(prediction: dict[str, Any], point: dict[str, Any] | None) -> list[str]:
+def describe(prediction: Prediction, point: PointDocument | None) -> list[str]:
     """Return the prediction as lines of text: classes, confidence, decision at the threshold."""
     ranked = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
     probabilities = ", ".join("{} {:.3f}".format(*pair) for pair in ranked)

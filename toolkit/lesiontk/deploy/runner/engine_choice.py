@@ -18,6 +18,14 @@ import numpy as np
 
 from lesiontk.deploy.runner.classifier import Classifier
 from lesiontk.deploy.runner.contract import Bundle
+from lesiontk.deploy.runner.documents import (
+    Agreement,
+    Choice,
+    LatencyRatio,
+    MeasuredOn,
+    OpenedCandidate,
+    StatusAgreement,
+)
 from lesiontk.deploy.runner.golden import compare, compare_statuses, read_golden
 from lesiontk.deploy.runner.timing import time_engine
 from lesiontk.files.whole_files import write_whole
@@ -56,8 +64,15 @@ def open_classifier(bundle: Bundle, runtime: str | None = None, threads: int = 1
     with ExitStack() as stack:
         sys.stderr.write(f"{bundle.name}: building and timing two engines, once\n")
         opened = [try_to_open(candidate, runtime, threads, stack) for candidate in candidates]
-        classifier, choice = choose(opened, bundle.max_latency_ratio)
-        choice["measured_on"] = identify(candidates, classifier)
+        classifier, reason, latency = choose(opened, bundle.max_latency_ratio)
+        choice: Choice = {
+            "kept": classifier.bundle.precision,
+            "reason": reason,
+            "candidates": [found for _, found in opened],
+            "max_latency_ratio": bundle.max_latency_ratio,
+            "latency": latency,
+            "measured_on": identify(candidates, classifier),
+        }
         store_choice(bundle.folder, choice)
         sys.stderr.write("kept {kept}: {reason}\n".format(**choice))
         stack.pop_all()
@@ -73,31 +88,34 @@ def open_kept(
 ) -> Classifier | None:
     """Return the engine of the stored choice, or None if there is none that holds here."""
     known = read_choice(candidates[0].folder)
+    if known is None:
+        return None
     for candidate in candidates:
-        if candidate.precision == known.get("kept"):
+        if candidate.precision == known["kept"]:
             try:
                 classifier = Classifier(candidate, runtime, threads)
             except Exception as error:  # such as a graph that another TensorRT rejects
                 if getattr(error, "exit_code", 2) == 3:
                     raise
                 return None
-            if known.get("measured_on") == identify(candidates, classifier):
+            if known["measured_on"] == identify(candidates, classifier):
                 classifier.description["choice"] = known
                 return classifier
             classifier.close()
     return None
 
 
-def read_choice(folder: Path) -> dict[str, Any]:
-    """Return the stored choice; empty if it cannot be read, which causes a measurement."""
+def read_choice(folder: Path) -> Choice | None:
+    """Return the stored choice; None if it cannot be read, which causes a measurement."""
     try:
-        choice = json.loads((folder / CHOICE).read_text(encoding="utf-8"))
+        choice: Choice = json.loads((folder / CHOICE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return {}
-    return choice if isinstance(choice, dict) else {}
+        return None
+    whole = isinstance(choice, dict) and choice.keys() == Choice.__annotations__.keys()
+    return choice if whole else None
 
 
-def store_choice(folder: Path, choice: dict[str, Any]) -> None:
+def store_choice(folder: Path, choice: Choice) -> None:
     """Write the choice. Raises `StoreError` for a folder that cannot be written."""
     try:
         write_whole({folder / CHOICE: (json.dumps(choice, indent=1) + "\n").encode()})
@@ -108,18 +126,19 @@ def store_choice(folder: Path, choice: dict[str, Any]) -> None:
         ) from error
 
 
-def identify(candidates: tuple[Bundle, Bundle], opened: Classifier) -> dict[str, Any]:
+def identify(candidates: tuple[Bundle, Bundle], opened: Classifier) -> MeasuredOn:
     """Return what a choice depends on: GPU, runtime and both engines."""
-    keys = ("runtime", "version", "device")
     return {
-        **{key: opened.description.get(key) for key in keys},
+        "runtime": opened.description.get("runtime"),
+        "version": opened.description.get("version"),
+        "device": opened.description.get("device"),
         "engines": [candidate.content_sha256 for candidate in candidates],
     }
 
 
 def try_to_open(
     bundle: Bundle, runtime: str | None, threads: int, stack: ExitStack
-) -> tuple[Classifier | None, dict[str, Any]]:
+) -> tuple[Classifier | None, OpenedCandidate]:
     """Return an opened engine with the result of its self-test, or None with the reason.
 
     Raises what a missing package or GPU raises, because it is missing for both engines.
@@ -127,24 +146,25 @@ def try_to_open(
     images, expected, statuses = read_golden(bundle)
     try:
         classifier = stack.enter_context(Classifier(bundle, runtime, threads))
-        found: dict[str, Any] = {
-            "precision": bundle.precision,
-            "answers": compare(expected, classifier.infer(images), bundle.golden),
-            "input_checks": compare_statuses(statuses, classifier, images),
-        }
+        answers = compare(expected, classifier.infer(images), bundle.golden)
+        checks = compare_statuses(statuses, classifier, images)
     except Exception as error:
         if getattr(error, "exit_code", 2) == 3:
             raise
         reason = str(error) or type(error).__name__
         return None, {"precision": bundle.precision, "as_expected": False, "reason": reason}
-    found["as_expected"] = all(found[part]["as_expected"] for part in ("answers", "input_checks"))
-    found["reason"] = "" if found["as_expected"] else describe_fault(found)
-    return classifier, found
+    passed = bool(answers["as_expected"] and checks["as_expected"])
+    return classifier, {
+        "precision": bundle.precision,
+        "answers": answers,
+        "input_checks": checks,
+        "as_expected": passed,
+        "reason": "" if passed else describe_fault(answers, checks),
+    }
 
 
-def describe_fault(found: dict[str, Any]) -> str:
+def describe_fault(answers: Agreement, checks: StatusAgreement) -> str:
     """Return what differs from the expected outputs."""
-    answers, checks = found["answers"], found["input_checks"]
     if answers["as_expected"]:
         return "its input checks agree in {agreement:.1%} of {n} images".format(**checks)
     drift = answers["mean_drift"]
@@ -154,17 +174,11 @@ def describe_fault(found: dict[str, Any]) -> str:
 
 
 def choose(
-    opened: list[tuple[Classifier | None, dict[str, Any]]], max_ratio: float
-) -> tuple[Classifier, dict[str, Any]]:
-    """Return the engine that is kept, and the choice with its reason and its measurements."""
+    opened: list[tuple[Classifier | None, OpenedCandidate]], max_ratio: float
+) -> tuple[Classifier, str, LatencyRatio | None]:
+    """Return the engine that is kept, the reason, and the measurement if both passed."""
     (first, one), (second, other) = opened
-    choice: dict[str, Any] = {
-        "kept": None,
-        "reason": "",
-        "candidates": [one, other],
-        "max_latency_ratio": max_ratio,
-        "latency": None,
-    }
+    latency = None
     passed = {0: one["as_expected"], 1: other["as_expected"]}
     if not any(passed.values()):
         raise NoEngineError(
@@ -173,15 +187,14 @@ def choose(
         )
     if first is None or second is None or not all(passed.values()):
         kept = 0 if passed[0] else 1
-        choice["reason"] = "{precision} does not pass its self-test: {reason}".format(
+        reason = "{precision} does not pass its self-test: {reason}".format(
             **(one, other)[1 - kept]
         )
     else:
         images = read_golden(first.bundle)[0]
         latency = compare_latency(first, second, images)
-        choice["latency"] = latency
         kept = 0 if latency["ratio_high"] <= max_ratio else 1
-        choice["reason"] = (
+        reason = (
             "the latency of {} is {ratio:.3f} [{ratio_low:.3f}, {ratio_high:.3f}] of that of {} "
             "({confidence:.1%} interval, {blocks} blocks of {block} images in turns), which {} "
             "to be at most {}"
@@ -194,11 +207,10 @@ def choose(
         )
     classifier = (first, second)[kept]
     assert classifier is not None  # it has passed
-    choice["kept"] = classifier.bundle.precision
-    return classifier, choice
+    return classifier, reason, latency
 
 
-def compare_latency(first: Classifier, second: Classifier, images: Any) -> dict[str, Any]:
+def compare_latency(first: Classifier, second: Classifier, images: Any) -> LatencyRatio:
     """Return the median ratio of latencies, its interval, and the samples in ms.
 
     Both engines are timed in turns, the order alternating, so that the GPU's clocks are the same

@@ -9,6 +9,7 @@ import numpy as np
 from lesiontk.deploy.runner.classifier import Classifier
 from lesiontk.deploy.runner.contract import Bundle, Golden
 from lesiontk.deploy.runner.decision import are_probabilities
+from lesiontk.deploy.runner.documents import Agreement, StatusAgreement
 from lesiontk.evaluate.input_checks import STATUSES
 
 
@@ -21,7 +22,7 @@ def read_golden(bundle: Bundle) -> tuple[Any, Any, Any]:
         return golden["images"], golden[prefix + "probabilities"], statuses
 
 
-def compare(expected: Any, received: Any, golden: Golden) -> dict[str, Any]:
+def compare(expected: Any, received: Any, golden: Golden) -> Agreement:
     """Return the agreement of outputs float32 [N, C] with those expected, within limits or not."""
     finite = bool(np.isfinite(received).all())
     valid = are_probabilities(received)
@@ -40,7 +41,7 @@ def compare(expected: Any, received: Any, golden: Golden) -> dict[str, Any]:
     }
 
 
-def compare_statuses(expected: Any, classifier: Classifier, images: Any) -> dict[str, Any]:
+def compare_statuses(expected: Any, classifier: Classifier, images: Any) -> StatusAgreement:
     """Return the agreement of the input checks with those expected; without any none is needed."""
     received = classifier.find_statuses(images)
     if received is None:

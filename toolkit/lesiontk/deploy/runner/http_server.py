@@ -270,7 +270,7 @@ class Handler(BaseHTTPRequestHandler):
         except Exception as error:
             message = f"the engine failed: {str(error) or type(error).__name__}"
             raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, message) from error
-        document = job.answer or {}
+        document = job.answer
         for entry in document["predictions"]:
             server.metrics.count_prediction(entry["label"], job.seconds)
         status = HTTPStatus.UNPROCESSABLE_ENTITY if document["failures"] else HTTPStatus.OK
@@ -339,7 +339,7 @@ class Handler(BaseHTTPRequestHandler):
             return  # the client is gone
 
     def _send_json(
-        self, status: HTTPStatus, document: Mapping[str, Any], headers: Mapping[str, str] = NONE
+        self, status: HTTPStatus, document: Mapping[str, object], headers: Mapping[str, str] = NONE
     ) -> None:
         self._send(status, json.dumps(document, indent=1).encode() + b"\n", JSON, headers)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lesiontk.deploy.runner.documents import EngineDescription
+
 
 class MissingRequirementError(Exception):
     """LiteRT is missing."""
@@ -30,7 +32,7 @@ class Engine:
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = self._interpreter.get_output_details()
         self._output = self._outputs[0]["index"]
-        self.description = {
+        self.description: EngineDescription = {
             "runtime": "ai-edge-litert",
             "version": getattr(ai_edge_litert, "__version__", "unknown"),
             "threads": threads,
@@ -54,6 +56,6 @@ class Engine:
         self._interpreter = None
 
 
-def open_engine(folder: Path, bundle: dict[str, Any], threads: int) -> Engine:
-    """Open the bundle's engine."""
-    return Engine(folder / bundle["engine"]["file"], threads)
+def open_engine(engine: Path, bundle: object, threads: int) -> Engine:
+    """Open the bundle's engine; nothing of its ``bundle.json`` is needed."""
+    return Engine(engine, threads)

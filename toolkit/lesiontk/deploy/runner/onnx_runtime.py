@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lesiontk.backends.onnx.int8_kernels import exact_entries
+from lesiontk.deploy.runner.documents import EngineDescription
 
 
 class MissingRequirementError(Exception):
@@ -39,7 +40,7 @@ class Engine:
         )
         self._input = self._session.get_inputs()[0].name
         self._last: Any = ()
-        self.description = {
+        self.description: EngineDescription = {
             "runtime": "onnxruntime",
             "version": onnxruntime.__version__,
             "providers": self._session.get_providers(),
@@ -63,6 +64,6 @@ class Engine:
         self._session = None
 
 
-def open_engine(folder: Path, bundle: dict[str, Any], threads: int) -> Engine:
-    """Open the bundle's engine."""
-    return Engine(folder / bundle["engine"]["file"], threads)
+def open_engine(engine: Path, bundle: object, threads: int) -> Engine:
+    """Open the bundle's engine; nothing of its ``bundle.json`` is needed."""
+    return Engine(engine, threads)

@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -28,6 +28,32 @@ TOTALS = (
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
 )
 """The rails whose sum is the power of the module, by family."""
+
+
+class PowerSummary(TypedDict):
+    """Readings in mW with their mean and standard deviation."""
+
+    n: int
+    mean: float
+    sd: float
+    readings: list[float]
+
+
+class Unmeasured(TypedDict):
+    """The energy of an inference above idle in mJ; None if it was not measured, for `lacks`."""
+
+    per_inference_mj: float | None
+    lacks: str
+
+
+class Energy(Unmeasured, total=False):
+    """What a measured energy is computed from."""
+
+    rails: list[str]
+    idle_mw: PowerSummary
+    busy_mw: PowerSummary
+    inferences: int
+    seconds: float
 
 
 class NoPowerError(Exception):
@@ -111,12 +137,12 @@ class Tegrastats:
 
 def measure_energy(
     infer: Callable[[], object], clock: Callable[[], float] = time.perf_counter
-) -> dict[str, Any]:
+) -> Energy:
     """Return the energy in mJ of one call of `infer` above idle, and what it is computed from.
 
     First power at rest is read, then under a load of calls without pause. The energy is the
     difference of the means, times the time, divided by the calls in it. Where power cannot be read,
-    ``lacks`` is the reason and all else None.
+    ``lacks`` is the reason.
     """
     try:
         with Tegrastats() as sensors:
@@ -127,7 +153,7 @@ def measure_energy(
 
 def _measure(
     sensors: Tegrastats, infer: Callable[[], object], clock: Callable[[], float]
-) -> dict[str, Any]:
+) -> Energy:
     for _ in range(SETTLE):
         _, rails = read_power(sensors.wait())
     idle = [read_power(sensors.wait())[0] for _ in range(IDLE)]
@@ -170,7 +196,7 @@ def _run(
     return powers, calls
 
 
-def summarize_power(values: list[float]) -> dict[str, Any]:
+def summarize_power(values: list[float]) -> PowerSummary:
     """Return n, mean, standard deviation and the readings in mW."""
     return {
         "n": len(values),
@@ -180,7 +206,7 @@ def summarize_power(values: list[float]) -> dict[str, Any]:
     }
 
 
-def describe_energy(energy: Mapping[str, Any]) -> str:
+def describe_energy(energy: Energy) -> str:
     """Return the energy as text, or why there is none."""
     if energy["per_inference_mj"] is None:
         return "energy: not measured, {lacks}".format(**energy)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from lesiontk.deploy.runner.classifier import answer, import_picture
 from lesiontk.deploy.runner.command import Call, Outcome
 from lesiontk.deploy.runner.decision import describe, escape_controls
+from lesiontk.deploy.runner.documents import Answers, Failure, Prediction
 from lesiontk.deploy.runner.engine_choice import open_classifier
 
 HELP = "classify images"
@@ -22,7 +22,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> Outcome:
     """Return one prediction for each readable image, and the failures."""
     call.require_files()
-    options, predictions, failures = call.options, [], []
+    options = call.options
+    predictions: list[Prediction] = []
+    failures: list[Failure] = []
     picture = import_picture()  # before an engine is built, which takes minutes
     with open_classifier(call.bundle, options.runtime, options.threads) as classifier:
         for path in options.pictures:
@@ -34,7 +36,7 @@ def run(call: Call) -> Outcome:
     return Outcome(document, render(document), 2 if failures else 0)
 
 
-def render(document: dict[str, Any]) -> str:
+def render(document: Answers) -> str:
     """Return the predictions as text."""
     point = document["operating_point"]
     lines = [line for entry in document["predictions"] for line in describe(entry, point)]

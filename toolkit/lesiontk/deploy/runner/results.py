@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from lesiontk.deploy.runner.documents import Prediction
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     id INTEGER PRIMARY KEY,
@@ -106,7 +108,7 @@ class Results:
         )
         return changed.rowcount > 0
 
-    def record(self, state: FileState, sha256: str, prediction: dict[str, Any]) -> None:
+    def record(self, state: FileState, sha256: str, prediction: Prediction) -> None:
         """Store a prediction."""
         positive = prediction.get("positive")
         text = json.dumps(prediction, ensure_ascii=True)

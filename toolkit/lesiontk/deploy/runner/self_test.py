@@ -6,8 +6,7 @@ import argparse
 import hashlib
 import platform
 import sys
-from collections.abc import Iterator
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -19,13 +18,51 @@ from lesiontk.deploy.runner.classifier import (
 )
 from lesiontk.deploy.runner.command import Call, Outcome
 from lesiontk.deploy.runner.contract import Bundle
+from lesiontk.deploy.runner.documents import (
+    Agreement,
+    Checked,
+    EngineDescription,
+    Latency,
+    StatusAgreement,
+)
 from lesiontk.deploy.runner.engine_choice import open_classifier
 from lesiontk.deploy.runner.golden import compare, compare_statuses, read_golden
 from lesiontk.deploy.runner.integrity import COPY, DamagedBundleError, FileCheck
 from lesiontk.deploy.runner.timing import summarize, time_engine
 
 HELP = "compare with the expected outputs"
-CHECKS = ("files", "pictures", "answers", "input_checks")
+
+
+class FilesChecked(Checked):
+    """The `n` listed files, and what is wrong with the `damaged` ones."""
+
+    n: int
+    damaged: list[str]
+
+
+class PicturesChecked(Checked, total=False):
+    """The `n` images, and those prepared to other bytes; without Pillow the reason, `lacks`."""
+
+    n: int
+    differ: list[str]
+    lacks: str
+
+
+class SelfTest(TypedDict, total=False):
+    """The document of the command; `latency_ms` is left out where nothing was timed."""
+
+    bundle: str
+    machine: str
+    python: str
+    numpy: str
+    files: FilesChecked
+    pictures: PicturesChecked
+    pillow: str | None
+    answers: Agreement
+    input_checks: StatusAgreement
+    latency_ms: Latency
+    engine: EngineDescription
+    as_expected: bool
 
 
 class SelfTestError(Exception):
@@ -50,11 +87,11 @@ def run(call: Call) -> Outcome:
     return Outcome(found, render(found), 0 if found["as_expected"] else 1)
 
 
-def test_bundle(classifier: Classifier, files: FileCheck, rounds: int) -> dict[str, Any]:
+def test_bundle(classifier: Classifier, files: FileCheck, rounds: int) -> SelfTest:
     """Return the results; latency is timed over `rounds` images, if any."""
     bundle = classifier.bundle
     images, expected, statuses = read_golden(bundle)
-    found: dict[str, Any] = {
+    found: SelfTest = {
         "bundle": bundle.name,
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -73,13 +110,13 @@ def test_bundle(classifier: Classifier, files: FileCheck, rounds: int) -> dict[s
         samples = time_engine(classifier.engine, images, rounds, max(1, rounds // 10))
         found["latency_ms"] = summarize(samples)
     found["engine"] = classifier.description
-    found["as_expected"] = not list(list_faults(found))
+    found["as_expected"] = not list_faults(found)
     return found
 
 
 def require_expected_outputs(classifier: Classifier, files: FileCheck) -> None:
     """Raise `SelfTestError` unless this machine prepares and answers as expected."""
-    faults = list(list_faults(test_bundle(classifier, files, rounds=0)))
+    faults = list_faults(test_bundle(classifier, files, rounds=0))
     if faults:
         raise SelfTestError(
             f"{', '.join(faults)} not as expected on this machine, so no image is classified; "
@@ -87,12 +124,18 @@ def require_expected_outputs(classifier: Classifier, files: FileCheck) -> None:
         )
 
 
-def list_faults(found: dict[str, Any]) -> Iterator[str]:
-    """Yield the checks that failed; without Pillow that of the pictures is not known."""
-    return (name for name in CHECKS if found[name]["as_expected"] is False)
+def list_faults(found: SelfTest) -> list[str]:
+    """Return the checks that failed; without Pillow that of the pictures is not known."""
+    checks = {
+        "files": found["files"]["as_expected"],
+        "pictures": found["pictures"]["as_expected"],
+        "answers": found["answers"]["as_expected"],
+        "input_checks": found["input_checks"]["as_expected"],
+    }
+    return [name for name, passed in checks.items() if passed is False]
 
 
-def check_pictures(bundle: Bundle) -> dict[str, Any]:
+def check_pictures(bundle: Bundle) -> PicturesChecked:
     """Return the images whose decoding, crop and resize give other bytes than expected.
 
     Without Pillow none is read: `as_expected` is then None, and `lacks` is the reason.
@@ -110,7 +153,7 @@ def check_pictures(bundle: Bundle) -> dict[str, Any]:
     return {"n": len(bundle.golden.pictures), "differ": differ, "as_expected": not differ}
 
 
-def render(found: dict[str, Any]) -> str:
+def render(found: SelfTest) -> str:
     """Return the results as text."""
     outputs, engine = found["answers"], found["engine"]
     drift = outputs["mean_drift"]
@@ -138,7 +181,7 @@ def render(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def describe_pictures(pictures: dict[str, Any]) -> str:
+def describe_pictures(pictures: PicturesChecked) -> str:
     """Return the result of decoding, crop and resize."""
     if "lacks" in pictures:
         return "not checked, and `predict` cannot run: {lacks}".format(**pictures)

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from lesiontk.deploy.runner.access import VARIABLE, read_access
 from lesiontk.deploy.runner.classifier import Classifier, answer, import_picture
 from lesiontk.deploy.runner.command import Call, Outcome, positive, seconds
 from lesiontk.deploy.runner.contract import Bundle
+from lesiontk.deploy.runner.documents import Answers
 from lesiontk.deploy.runner.engine_choice import open_classifier
 from lesiontk.deploy.runner.http_server import BundleServer, Limits, Page
 from lesiontk.deploy.runner.integrity import FileCheck
@@ -100,7 +100,7 @@ def open_answer(call: Call, served: dict[str, str]) -> Iterator[Answer]:
         yield lambda data: predict_bytes(classifier, data)
 
 
-def predict_bytes(classifier: Classifier, data: bytes) -> dict[str, Any]:
+def predict_bytes(classifier: Classifier, data: bytes) -> Answers:
     """Return the document that ``predict --json`` prints for one image."""
     try:
         found = classifier.classify_bytes(data, UPLOAD)

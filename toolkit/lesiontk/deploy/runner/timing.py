@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lesiontk.deploy.runner.documents import Latency
+
 
 def time_engine(engine: Any, images: Any, rounds: int, warmup: int) -> list[float]:
     """Return the milliseconds of `rounds` single images after `warmup` others.
@@ -25,7 +27,7 @@ def time_engine(engine: Any, images: Any, rounds: int, warmup: int) -> list[floa
     return samples
 
 
-def summarize(samples: list[float]) -> dict[str, Any]:
+def summarize(samples: list[float]) -> Latency:
     """Return n, median and 90th percentile in ms, and the samples."""
     return {
         "n": len(samples),

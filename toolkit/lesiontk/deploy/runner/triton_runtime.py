@@ -9,11 +9,15 @@ from __future__ import annotations
 import http.client
 import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+
+from lesiontk.deploy.runner.documents import EngineDescription
 
 VARIABLE, DEFAULT = "LESIONTK_TRITON_URL", "http://127.0.0.1:8000"
 HEADER = "Inference-Header-Content-Length"
@@ -32,13 +36,18 @@ class ServerError(Exception):
     exit_code = 2
 
 
+@dataclass(frozen=True)
+class ServedModel:
+    """The part ``triton`` of ``bundle.json``: a model and its outputs, the probabilities first."""
+
+    model: str
+    outputs: Sequence[str]
+
+
 class Engine:
-    """uint8 [N, S, S, 3] in, float32 [N, C] out, one image a request.
+    """uint8 [N, S, S, 3] in, float32 [N, C] out, one image a request."""
 
-    `outputs` are the names of the model's outputs, the probabilities first.
-    """
-
-    def __init__(self, url: str, model: str, outputs: list[str]) -> None:
+    def __init__(self, url: str, served: ServedModel) -> None:
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -49,21 +58,21 @@ class Engine:
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         if parts.scheme not in kinds or not parts.hostname or parts.path not in ("", "/"):
             raise ServerError(f"{VARIABLE} is {url!r}; expected such as {DEFAULT}")
-        self._url, self._model, self._outputs = url, model, outputs
+        self._url, self._model, self._outputs = url, served.model, served.outputs
         self._connection = kinds[parts.scheme](parts.hostname, port, timeout=TIMEOUT_S)
         self._last: list[Any] = []
-        status, _, _ = self._ask("GET", f"/v2/models/{model}/ready")
+        status, _, _ = self._ask("GET", f"/v2/models/{served.model}/ready")
         if status != 200:
             raise MissingRequirementError(
-                f"Triton at {url} does not serve {model} (HTTP {status}): start it with the "
+                f"Triton at {url} does not serve {served.model} (HTTP {status}): start it with the "
                 "bundle's folder model_repository, as README.md says"
             )
         server = json.loads(self._ask("GET", "/v2")[2])
-        self.description = {
+        self.description: EngineDescription = {
             "runtime": str(server.get("name", "triton")),
             "version": str(server.get("version", "of unknown version")),
             "url": url,
-            "model": model,
+            "model": served.model,
         }
 
     def predict(self, images: Any) -> Any:
@@ -145,7 +154,6 @@ class Engine:
         return reply.status, len(content) if length is None else int(length), content
 
 
-def open_engine(folder: Path, bundle: dict[str, Any], threads: int) -> Engine:
-    """Return the model on the server; `threads` are the server's matter."""
-    settings = bundle["triton"]
-    return Engine(os.environ.get(VARIABLE, DEFAULT), settings["model"], settings["outputs"])
+def open_engine(engine: Path, bundle: Mapping[str, Any], threads: int) -> Engine:
+    """Return the model on the server of a ``bundle.json``; the file and `threads` are its own."""
+    return Engine(os.environ.get(VARIABLE, DEFAULT), ServedModel(**bundle["triton"]))

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
+
+from lesiontk.deploy.runner.documents import Answers
 
 
 class BusyError(Exception):
@@ -20,11 +22,12 @@ class LateError(Exception):
 
 
 class Job:
-    """One image's bytes and, when `done` is set, its answer or the error."""
+    """One image's bytes and, when `done` is set, its `answer` or the error."""
+
+    answer: Answers
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.answer: dict[str, Any] | None = None
         self.error: Exception | None = None
         self.seconds = 0.0
         self.abandoned = False
@@ -34,7 +37,7 @@ class Job:
 class Answer(Protocol):
     """Returns the document of an image's bytes."""
 
-    def __call__(self, data: bytes) -> dict[str, Any]:
+    def __call__(self, data: bytes) -> Answers:
         """Return the document."""
 
 

@@ -110,7 +110,9 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
         "split_hash": found.split_hash,
         "critical": found.critical,
         "steps": [step.to_document() for step in list_compressions(facts)],
-        "compress": shorten_orders(list(recipe_of(model).compress), RESULTS.parents[1]),
+        "compress": shorten_orders(
+            recipe_of(model).model_dump(mode="json")["compress"], RESULTS.parents[1]
+        ),
         "seconds": training_seconds(store, model),
         "macs_share": macs_share(facts),
         "validation": [m.validation.to_document() for m in (trained, facts)],

@@ -50,7 +50,7 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     if trained.read_facts(ModelFacts).parameters != published["trained"]["parameters"]:
         raise click.ClickException(f"{trained.name} is not the network that {recipe} publishes.")
     steps = tuple(list_compressions(facts))
-    orders = shorten_orders(list(recipe_of(model).compress), HERE.parent)
+    orders = shorten_orders(recipe_of(model).model_dump(mode="json")["compress"], HERE.parent)
     seconds = training_seconds(store, model) - training_seconds(store, trained)
     replaced = read_replaced(published)
     for target, engine in engines.items():

@@ -29,7 +29,6 @@ from restamp import restamp
 from lesiontk.api.progress import make_progress
 from lesiontk.backends import find_backend, open_engine
 from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
-from lesiontk.bench.files import score_fields
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.sources import SOURCES
@@ -229,7 +228,7 @@ def renew_row(
     row: EngineRow, found: Figures, size: int, parent: Figures | None, rule: EvaluateRule
 ) -> EngineRow:
     """Return a row of a benchmark with an engine's new results."""
-    renewed = replace(row, size_bytes=size, **score_fields(found.judged))
+    renewed = replace(row, size_bytes=size).with_scores(found.judged)
     versus = row.versus_parent
     ratio = (versus.size_ratio if versus else 1.0) * row.size_bytes / size
     if parent is not None and (versus is not None or not row.metrics):

@@ -72,9 +72,7 @@ def test_the_load_of_other_programs_is_noise() -> None:
 def test_a_row_has_all_that_was_measured() -> None:
     calm, noisy = make_attempt([2.0] * 5), make_attempt([1.0, 9.0] * 3)
     measurement = make_measurement(noisy, calm, chosen=1)
-    row = EngineRow(
-        engine="", target="", backend="", precision="", threads=1, **measurement.row_fields()
-    )
+    row = measurement.to_row(engine="", target="", backend="", precision="", threads=1)
     (timing,) = row.scenarios
     assert (row.latency.n, row.latency.median) == (15, 2.0)
     assert (timing.attempts, timing.noise, timing.rounds) == (2, (), 5)
@@ -87,7 +85,8 @@ def test_a_row_has_all_that_was_measured() -> None:
 
 def test_an_engine_that_never_became_stable_is_noisy() -> None:
     measurement = make_measurement(make_attempt([2.0] * 5), warmed_up=False)
-    (timing,) = measurement.row_fields()["scenarios"]
+    row = measurement.to_row(engine="", target="", backend="", precision="", threads=1)
+    (timing,) = row.scenarios
     assert timing.noise == ("its latency did not become stable in the warm-up",)
 
 

@@ -245,4 +245,6 @@ def test_bundles_can_contain_the_file() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    assert imported == {"__future__", "json", "pathlib", "typing", "numpy"}
+    assert imported == {
+        "__future__", "collections.abc", "dataclasses", "json", "pathlib", "typing", "numpy"
+    }  # fmt: skip

@@ -15,7 +15,6 @@ from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.operator_profile import OperatorCost, OperatorProfile, OperatorTimes
 from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
-from lesiontk.bench.files import score_fields
 from lesiontk.bench.layer_profile import LayerProfile, summarize_layers
 from lesiontk.bench.load import Load
 from lesiontk.bench.peak import Peak
@@ -189,9 +188,8 @@ def measure(
                 size_bytes=433_213 if precision == "int8" else 1_638_177,
                 peak_memory_bytes=51_000_000,
                 execution=(Execution(*EMULATED),) if emulated else (),
-                **score_fields(evaluation),
                 versus_parent=versus,
-            )
+            ).with_scores(evaluation)
         )
         found.metrics[target] = evaluation
         found.confidences[target] = [float(p) for p in mine.max(axis=1)]

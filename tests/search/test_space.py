@@ -75,7 +75,7 @@ def test_an_option_of_a_technique_applies_where_the_chain_has_it() -> None:
          "compress.prune.keep_macs": 0.6},
     ]  # fmt: skip
     last = list(space.list_assignments())[-1]
-    assert space.settings_of(last) == {
+    assert space.candidate_of(last).settings == {
         "compress": [{"prune": {"criterion": "taylor", "keep_macs": 0.6}}, {"qat": {}}]
     }
     assert last["compress"][0] == {"prune": {"criterion": "taylor"}}, "the space is as it was"
@@ -86,7 +86,7 @@ def test_inner_options_and_a_shared_chain() -> None:
         {"compress.prune.recover.epochs": [1, 2]},
         set={"compress": [{"prune": {}}], "train.seed": 3},
     )
-    assert [space.settings_of(chosen) for chosen in space.list_assignments()] == [
+    assert [space.candidate_of(chosen).settings for chosen in space.list_assignments()] == [
         {"compress": [{"prune": {"recover": {"epochs": epochs}}}], "train.seed": 3}
         for epochs in (1, 2)
     ]

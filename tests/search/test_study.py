@@ -303,7 +303,7 @@ def test_what_all_trials_share_is_recorded_once(tmp_path: Path) -> None:
     study.agree("split", "abc", "split of the images")
     with pytest.raises(UsageError, match="with another split of the images"):
         study.agree("split", "def", "split of the images")
-    assert recall_study(f"sqlite:///{tmp_path / 'study.db'}", "made-up")["split"] == "abc"
+    assert make_study(tmp_path).recall("split") == "abc"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class Search(Findings):
                     "state": trial.state,
                     "on_front": trial.number in record.front,
                     "engine": known and known.engine,
-                    **{key: trial.assignment.get(key) for key in record.space["vary"]},
+                    **{key: trial.assignment.get(key) for key in record.varied},
                     **{name: known and known.values.get(name) for name in self.measured},
                     "noise": known and "; ".join(known.noise),
                     "reason": trial.reason or "; ".join(v.constraint for v in trial.violations),

@@ -4,8 +4,8 @@ verdicts."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self, TypeVar
 
 from lesiontk.backends.execution import Execution, name_emulator
 from lesiontk.bench.layer_profile import LayerProfile
@@ -16,6 +16,7 @@ from lesiontk.bench.timing import Latency, PathTiming, ScenarioTiming
 from lesiontk.document import Record
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.comparison import Comparison
+from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.operating_point import OperatingEvaluation
 from lesiontk.evaluate.subgroups import SubgroupChange
 from lesiontk.evaluate.temperature import TemperatureEvaluation
@@ -111,6 +112,18 @@ class EngineRow(Record):
         target = f"{document.get('backend')}:{document.get('precision')}"
         known = {"target": target, **document, "metrics": document.get("metrics") or {}}
         return split_reference(known, "target")
+
+    def with_scores(self, found: EngineEvaluation) -> Self:
+        """Return the row with an engine's results on labelled images."""
+        return replace(
+            self,
+            n=found.n,
+            lesions=found.lesions,
+            metrics=found.metrics,
+            confusion=found.confusion,
+            operating_point=found.operating_point,
+            temperature=found.temperature,
+        )
 
     @property
     def key(self) -> EngineName:

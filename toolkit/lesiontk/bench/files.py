@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lesiontk.backends import open_any
 from lesiontk.backends.foreign import ForeignDescription
-from lesiontk.bench.benchmark import Benchmark, EngineRow
+from lesiontk.bench.benchmark import Benchmark
 from lesiontk.bench.device import DeviceBench, index_devices
 from lesiontk.bench.findings import list_findings
 from lesiontk.bench.measure import measure_engines, measure_peaks
@@ -57,17 +56,14 @@ def benchmark_files(
     before = read_conditions()
     measured = measure_engines(files, pixels, rule, progress, foreign)
     benchmark = Benchmark(
-        **(_shared(scores) if scores else {}),
         threads=rule.threads,
         rows=tuple(
-            EngineRow(
+            result.to_row(
                 engine=name,
                 target=name,  # two files may have the same back end and precision
                 backend=specs[name].backend,
                 precision=specs[name].precision,
                 threads=rule.threads,
-                **result.row_fields(),
-                **(score_fields(scores[name]) if scores else {}),
             )
             for name, result in measured.items()
         ),
@@ -93,17 +89,13 @@ def benchmark_files(
         peaks=measure_peaks(rule.threads),
         energy_lacks=open_energy_counter().lacks,
     )
+    if scores:
+        benchmark = _add_scores(benchmark, scores)
     return replace(benchmark, findings=tuple(list_findings(benchmark)))
 
 
-def score_fields(evaluation: EngineEvaluation) -> dict[str, Any]:
-    """Return the fields of an `EngineRow` from an evaluation."""
-    names = ("n", "lesions", "metrics", "confusion", "operating_point", "temperature")
-    return {name: getattr(evaluation, name) for name in names}
-
-
-def _shared(scores: Mapping[str, EngineEvaluation]) -> dict[str, Any]:
-    """Return the common fields of all evaluations. Raises `UsageError` if they differ."""
+def _add_scores(benchmark: Benchmark, scores: Mapping[str, EngineEvaluation]) -> Benchmark:
+    """Return the benchmark with the evaluations. Raises `UsageError` if their labels differ."""
     first = next(iter(scores.values()))
     for name, evaluation in scores.items():
         if evaluation.labels != first.labels:
@@ -111,4 +103,10 @@ def _shared(scores: Mapping[str, EngineEvaluation]) -> dict[str, Any]:
                 f"{name} has the labels {', '.join(evaluation.labels)}; expected those of the "
                 f"others, {', '.join(first.labels)}. Run a benchmark for each."
             )
-    return {name: getattr(first, name) for name in ("labels", "critical", "confidence")}
+    return replace(
+        benchmark,
+        labels=first.labels,
+        critical=first.critical,
+        confidence=first.confidence,
+        rows=tuple(row.with_scores(scores[row.engine]) for row in benchmark.rows),
+    )

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from lesiontk.backends import find_backend
 from lesiontk.backends.execution import Execution, find_fallback
 from lesiontk.backends.foreign import ForeignDescription
-from lesiontk.bench.benchmark import Benchmark
+from lesiontk.bench.benchmark import Benchmark, EngineRow
 from lesiontk.bench.layer_profile import LayerProfile
 from lesiontk.bench.load import Load
 from lesiontk.bench.peak import Peak
@@ -135,26 +135,38 @@ class Measurement:
             self.single_stream.rounds_ms, self.size_bytes, self.load.peak_bytes, emulated
         )
 
-    def row_fields(
-        self, parent: Measurement | None = None, confidence: float = 0.95
-    ) -> dict[str, Any]:
-        """Return its fields of an `EngineRow`, with the speed-ups over a parent in each
-        scenario."""
-        return {
-            "image_size": self.single_stream.image_size,
-            "latency_ms": self.latency,
-            "scenarios": tuple(
-                self._summarize(timing, parent, confidence) for timing in self.timings
-            ),
-            "path": summarize_path(self.single_stream.attempt, describe_pictures()),
-            "load": self.load,
-            "work": self.work,
-            "profile": self.profile,
-            "size_bytes": self.size_bytes,
-            "deflated_bytes": self.deflated_bytes,
-            "peak_memory_bytes": self.load.peak_bytes,
-            "execution": self.execution,
-        }
+    def to_row(
+        self,
+        *,
+        engine: str,
+        target: str,
+        backend: str,
+        precision: str,
+        threads: int,
+        reference: bool = False,
+        parent: Measurement | None = None,
+        confidence: float = 0.95,
+    ) -> EngineRow:
+        """Return the row of a benchmark, with the speed-ups over a parent in each scenario."""
+        return EngineRow(
+            engine=engine,
+            target=target,
+            reference=reference,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            image_size=self.single_stream.image_size,
+            latency_ms=self.latency,
+            scenarios=tuple(self._summarize(timing, parent, confidence) for timing in self.timings),
+            path=summarize_path(self.single_stream.attempt, describe_pictures()),
+            load=self.load,
+            work=self.work,
+            profile=self.profile,
+            size_bytes=self.size_bytes,
+            deflated_bytes=self.deflated_bytes,
+            peak_memory_bytes=self.load.peak_bytes,
+            execution=self.execution,
+        )
 
     def _summarize(
         self, timing: Timing, parent: Measurement | None, confidence: float

@@ -11,13 +11,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,16 +219,16 @@ class Worker:
         )
 
 
-def set_threads(request: Mapping[str, Any]) -> None:
+def set_threads(threads: int) -> None:
     """Set TensorFlow's number of threads, which it reads before its first operation."""
-    os.environ["TF_NUM_INTRAOP_THREADS"] = str(request["threads"])
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
 
 
 def main(file: Path) -> None:
     """Time the engine of a request as the lines of standard input ask."""
     request = TimingRequest.from_document(json.loads(file.read_text()))
-    set_threads(request.to_document())
+    set_threads(request.threads)
     with os.fdopen(os.dup(1), "w") as replies:
         os.dup2(2, 1)  # what a runtime prints is no reply
         with Worker(request) as worker:

@@ -14,7 +14,7 @@ UNKNOWN = "unknown"
 
 
 def count_composition(
-    rows: Sequence[Mapping[str, object]],
+    rows: Sequence[Mapping[str, str]],
 ) -> dict[str, dict[str, dict[str, int]]]:
     """Return axis -> level -> class -> number of images; an axis without values is left out. For
     the axis ``label`` the inner mapping has only the class itself.

@@ -50,6 +50,6 @@ def check(
         count = f"{len(report.findings)} finding(s)" if report.findings else "nothing"
         print_text(f"{path.name}: {count} found by {how}")
 
-    session.emit(report.to_json(), show)
+    session.emit(report.to_document(), show)
     if not report.passed:
         raise click.exceptions.Exit(1)

@@ -163,7 +163,7 @@ def write_bundle(
         "lesiontk": version("lesiontk"),
         "recipe": spec.recipe,
         "task": spec.task,
-        **describe_engine(file, engine_path, spec, assessment, assessed.verdicts),
+        **_describe_engine(file, engine_path, spec, assessment, assessed.verdicts),
         "runtimes": {runtime.name: runtime.module for runtime in runtimes},
         "labels": list(spec.labels),
         "input_checks": DOCUMENT if assessed.checks else None,
@@ -189,7 +189,7 @@ def write_bundle(
     engines = {file: (spec, assessment)}
     other = None
     if isinstance(alternative, Alternative):
-        known = add_alternative(folder, alternative, target, assessed, document, golden)
+        known = _add_alternative(folder, alternative, target, assessed, document, golden)
         engines[alternative.path.name] = known
         other = f"{known[0].backend}:{known[0].precision}"
         write_card(folder, f"MODEL_CARD.{known[0].precision}.md", alternative.path.name, *known,
@@ -243,7 +243,7 @@ def place_engine(
     return None if assessment is None else stamp(placed, assessment, placed)
 
 
-def describe_engine(
+def _describe_engine(
     file: str,
     path: Path,
     spec: EngineSpec,
@@ -273,7 +273,7 @@ def describe_engine(
     }
 
 
-def add_alternative(
+def _add_alternative(
     folder: Path,
     other: Alternative,
     target: BundleTarget,
@@ -304,7 +304,7 @@ def add_alternative(
         golden[prefix + "statuses"] = find_statuses(folder, other.path.name, golden["images"])
     np.savez_compressed(folder / GOLDEN, **golden)  # type: ignore[arg-type]
     changes = {
-        **describe_engine(other.path.name, other.path, spec, assessment, other.verdicts),
+        **_describe_engine(other.path.name, other.path, spec, assessment, other.verdicts),
         "golden": {
             **document["golden"],
             "answered_by": execution,

@@ -76,7 +76,7 @@ class Jetson(BundleTarget):
             "NVIDIA's own tool builds and times the same graph (input `image`, output "
             f"`probabilities`):\n\n```\n{lines}\n```",
             bundle={"tensorrt": asdict(settings)},
-            facts={"check": report.to_json(), "trtexec": trtexec},
+            facts={"check": report.to_document(), "trtexec": trtexec},
         )
 
     def seal(self, folder: Path) -> None:

@@ -7,9 +7,17 @@ Any key can be overridden with ``section.key=value``.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    WithJsonSchema,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from lesiontk.errors import UsageError
 from lesiontk.recipe.gate_grammar import (
@@ -431,6 +439,14 @@ class BenchRule(StageConfig):
         return tuple(dict.fromkeys(value))
 
 
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """A compression of a recipe, ``technique: {options}`` in its document."""
+
+    technique: str
+    options: Mapping[str, Any]
+
+
 class Recipe(StageConfig):
     """A complete system, from images to report."""
 
@@ -442,7 +458,7 @@ class Recipe(StageConfig):
         None, description="a trained model that replaces model and train"
     )
     train: TrainSection = TrainSection()
-    compress: tuple[dict[str, dict[str, Any]], ...] = Field(
+    compress: tuple[Annotated[Compression, WithJsonSchema({"type": "object"})], ...] = Field(
         (), description="compression techniques in order, each as `- name: {options}`"
     )
     calibration: CalibrateConfig = CalibrateConfig()
@@ -468,6 +484,28 @@ class Recipe(StageConfig):
         "warn", description="effect of a gate that is not shown, because there are too few lesions"
     )
     bundle: tuple[str, ...] = Field((), description="devices, such as linux-arm64 or android")
+
+    @field_validator("compress", mode="before")
+    @classmethod
+    def _read_compressions(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        for number, entry in enumerate(value):
+            if isinstance(entry, Mapping) and len(entry) != 1:
+                keys = sorted(map(str, entry))
+                raise UsageError(f"compress[{number}] has the keys {keys}; expected one.")
+        return [
+            dict(zip(("technique", "options"), *entry.items(), strict=True))
+            if isinstance(entry, Mapping)
+            else entry
+            for entry in value
+        ]
+
+    @field_serializer("compress")
+    def _list_compressions(
+        self, value: tuple[Compression, ...]
+    ) -> tuple[dict[str, dict[str, Any]], ...]:
+        return tuple({entry.technique: dict(entry.options)} for entry in value)
 
     @model_validator(mode="before")
     @classmethod

@@ -104,7 +104,7 @@ def plot_parallel(result: SearchResult) -> SvgFigure | None:
     trials = list(list_measured(result.trials).values())
     if not trials:
         return None
-    axes_of = [_axis_of_key(key, trials) for key in result.space["vary"]]
+    axes_of = [_axis_of_key(key, trials) for key in result.varied]
     axes_of += [
         _axis_of_figure(name, trials)
         for name in result.figure_names

@@ -89,6 +89,11 @@ class SearchResult(Record):
     importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
+    def varied(self) -> tuple[str, ...]:
+        """The keys that vary."""
+        return tuple(self.space["vary"])
+
+    @property
     def figure_names(self) -> tuple[str, ...]:
         """The metrics and device figures that the search is about, objectives first."""
         constrained = (parse_constraint(text).metric for text in self.constraints)

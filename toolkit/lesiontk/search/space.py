@@ -40,6 +40,15 @@ Assignment = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """What an assignment stands for: a recipe, its `settings` by key, and the engine `target`."""
+
+    recipe: str
+    target: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Dimension:
     """The values of one key: `choices`, or the numbers from `low` to `high`, both included.
 
@@ -145,8 +154,8 @@ class SearchSpace(StageConfig):
         chain = chosen.get(COMPRESS, self.set.get(COMPRESS, []))
         return [dict(entry) for entry in chain]
 
-    def settings_of(self, chosen: Assignment) -> dict[str, Any]:
-        """Return the recipe's keys of a candidate, without its recipe and target."""
+    def candidate_of(self, chosen: Assignment) -> Candidate:
+        """Return the candidate of an assignment, with the keys that all share."""
         settings = dict(self.set)
         chain = self._chain(chosen)
         for key, value in chosen.items():
@@ -163,12 +172,13 @@ class SearchSpace(StageConfig):
                 settings[key] = value
         if COMPRESS in chosen or COMPRESS in self.set:
             settings[COMPRESS] = [{name: o or {} for name, o in e.items()} for e in chain]
-        return settings
+        recipe, target = chosen.get(RECIPE, self.recipe), chosen.get(TARGET, self.target)
+        return Candidate(str(recipe), str(target), settings)
 
-    def list_assignments(self) -> Iterator[dict[str, Any]]:
+    def list_assignments(self) -> Iterator[Assignment]:
         """Yield every candidate. Raises `UsageError` for a range without a step."""
 
-        def extend(chosen: dict[str, Any], rest: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+        def extend(chosen: Assignment, rest: Sequence[Dimension]) -> Iterator[Assignment]:
             if not rest:
                 yield chosen
             elif not self.is_active(rest[0].key, chosen):

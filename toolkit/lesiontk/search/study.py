@@ -19,6 +19,7 @@ import uuid
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,8 @@ from lesiontk.errors import DataError, StorageError, UsageError
 from lesiontk.files.hashing import hash_document
 from lesiontk.search.criteria import Criteria, Figures, Violation, measure_violation
 from lesiontk.search.database import GONE, Heartbeat, import_optuna, open_storage
-from lesiontk.search.space import Assignment, Dimension, SearchSpace
+from lesiontk.search.result import SearchTask
+from lesiontk.search.space import Assignment, Dimension, SearchSpace, parse_space
 from lesiontk.search.trial_record import COMPLETE, FAILED, INFEASIBLE, RUNNING, TrialRecord
 
 if TYPE_CHECKING:
@@ -429,8 +431,17 @@ def open_study(
     return Study(made, space, criteria, locks, epochs=epochs, shared=shared)
 
 
-def recall_study(url: str, name: str) -> dict[str, Any]:
-    """Return the values that `Study.remember` recorded, and the ``space``.
+@dataclass(frozen=True, slots=True)
+class RecordedStudy:
+    """What continues a study: its space, its task, and the rule of its thresholds."""
+
+    space: SearchSpace
+    task: SearchTask
+    rule: str
+
+
+def recall_study(url: str, name: str) -> RecordedStudy | None:
+    """Return what a study in a database recorded of itself; None if it has not begun.
 
     Raises `UsageError` if the database has no such study.
     """
@@ -440,8 +451,14 @@ def recall_study(url: str, name: str) -> dict[str, Any]:
     if name not in names:
         known = f"it has {', '.join(names)}" if names else "it has none"
         raise UsageError(f"no search {name!r} in this database; {known}.")
-    recorded: dict[str, Any] = optuna.load_study(study_name=name, storage=storage).user_attrs
-    return recorded
+    recorded = optuna.load_study(study_name=name, storage=storage).user_attrs
+    if not {"space", "task", "rule", "trials"} <= set(recorded):
+        return None
+    return RecordedStudy(
+        parse_space({**recorded["space"], "trials": recorded["trials"]}),
+        SearchTask.from_document(recorded["task"]),
+        str(recorded["rule"]),
+    )
 
 
 def name_host(locks: Path | None = None) -> str:

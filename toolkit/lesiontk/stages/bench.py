@@ -13,7 +13,6 @@ from lesiontk.backends.execution import find_fallback, runs_on_cpu
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.benchmark import FULL_PRECISION, Benchmark, EngineRow, ParentComparison
 from lesiontk.bench.device import DeviceBench, index_devices
-from lesiontk.bench.files import score_fields
 from lesiontk.bench.findings import list_findings
 from lesiontk.bench.measure import LatencySamples, Measurement, measure_engines, measure_peaks
 from lesiontk.bench.roofline import Work
@@ -279,17 +278,18 @@ def _row(
             speedup_interval=speedup.interval if speedup else None,
             size_ratio=parent.size_bytes / own_evaluation.size_bytes,
         )
-    return EngineRow(
+    row = own_evaluation.to_row(
         engine=engines[target].name,
         target=target.target,
         reference=target.reference,
         backend=facts.backend,
         precision=facts.precision,
         threads=config.rule.threads,
-        **own_evaluation.row_fields(parent, rule.confidence),
-        **score_fields(read_evaluation(evaluations[target])),
-        versus_parent=versus,
+        parent=parent,
+        confidence=rule.confidence,
     )
+    scored = row.with_scores(read_evaluation(evaluations[target]))
+    return replace(scored, versus_parent=versus)
 
 
 def _pair(

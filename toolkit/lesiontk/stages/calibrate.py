@@ -65,7 +65,7 @@ class CalibrateStage(Stage):
             else draw_covering(images, cover, config)
         )
         compared = prove_disjoint(images, rows)
-        table: list[dict[str, object]] = [
+        table: list[dict[str, str]] = [
             {
                 "image_id": images.image_ids[row],
                 "lesion_id": images.groups[row],

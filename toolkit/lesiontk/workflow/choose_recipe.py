@@ -43,10 +43,9 @@ def choose_recipe(
         "calibration.list": chosen.calibration.list,
     }
     steps = [
-        {technique: {key: locate_file(value) for key, value in options.items()}
-         for technique, options in entry.items()}
+        {entry.technique: {key: locate_file(value) for key, value in entry.options.items()}}
         for entry in chosen.compress
-    ]  # fmt: skip
+    ]
     located = [f"{key}={json.dumps(locate_file(value))}" for key, value in files.items() if value]
     return override_recipe(chosen, [*located, f"compress={json.dumps(steps)}"])
 

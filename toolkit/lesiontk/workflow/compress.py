@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lesiontk.recipe import override_document, override_recipe
+from lesiontk.recipe import Compression, override_document, override_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
 from lesiontk.technique import find_technique
@@ -42,7 +42,7 @@ def compress_model(
     for name in stage.info.networks:
         if name in entry:
             entry[name] = [str(locate_teacher(store, n)) for n in list_networks(entry[name])]
-    longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
+    longer = recipe.model_copy(update={"compress": (*so_far, Compression(technique, entry))})
     plan = plan_recipe(longer, images_known=True)
     done = known_models(store, plan, line)
     config = plan[plan.model].config

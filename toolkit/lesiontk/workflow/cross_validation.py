@@ -109,14 +109,13 @@ def _check_folds(recipe: Recipe) -> None:
             "expected null, so that each fold draws from its own training images."
         )
     for entry in recipe.compress:
-        for technique, options in entry.items():
-            info = TECHNIQUES.get(technique).info
-            if given := [n for n in (*info.networks, *info.weights) if options.get(n)]:
-                raise UsageError(
-                    f"compress.{technique}.{given[0]} is {options[given[0]]}, a network that was "
-                    "trained on a given split and has seen test images of other folds; expected a "
-                    "recipe without it. A network's own parent can teach it in every fold."
-                )
+        info = TECHNIQUES.get(entry.technique).info
+        if given := [n for n in (*info.networks, *info.weights) if entry.options.get(n)]:
+            raise UsageError(
+                f"compress.{entry.technique}.{given[0]} is {entry.options[given[0]]}, a network "
+                "that was trained on a given split and has seen test images of other folds; "
+                "expected a recipe without it. A network's own parent can teach it in every fold."
+            )
 
 
 def list_needed(plan: Plan) -> list[StepId]:

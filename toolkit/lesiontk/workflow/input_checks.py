@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lesiontk.backends import returns_features
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.records import Artefact
 from lesiontk.stage import StepId
 from lesiontk.stages import STAGES
@@ -31,7 +32,7 @@ def resolve_checkable(store: Store, reference: str) -> str:
     return resolve_latest(
         store,
         reference,
-        lambda facts: returns_features(str(facts["backend"])),
+        lambda facts: returns_features(facts.backend),
         f"no engine in {store.workspace} that fits {reference!r} can return features",
     )
 
@@ -41,7 +42,7 @@ def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:
 
     None for an engine whose back end cannot return features.
     """
-    if not returns_features(str(engine.facts["backend"])):
+    if not returns_features(engine.read_facts(EngineFacts).backend):
         return None
     return _last_used(store, engine) or fit_input_checks(store, engine, InputChecksConfig())
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lesiontk.backends import is_engine_file, list_targets
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.compress.model_history import find_trained
 from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.files.regular_file import check_regular
-from lesiontk.recipe import Recipe, parse_recipe
+from lesiontk.recipe import Compression, Recipe, parse_recipe
 from lesiontk.records import ARTEFACT_NAME, Artefact, ModelFacts
 from lesiontk.stage import StepId
 from lesiontk.stages.evaluate import read_assessment
@@ -168,7 +169,7 @@ def locate_onnx(store: Store, reference: str) -> Path:
         check_regular(reference, "ONNX file")
         return Path(reference)
     if reference.partition(":")[0] == "latest":
-        engine = latest_engine(store, reference, lambda facts: str(facts["file"]).endswith(".onnx"))
+        engine = latest_engine(store, reference, lambda facts: facts.file.endswith(".onnx"))
         if engine is None:
             raise UsageError(
                 f"no ONNX engine in {store.workspace} fits {reference!r}; `lesiontk convert --to "
@@ -182,18 +183,18 @@ def locate_onnx(store: Store, reference: str) -> Path:
 
 
 def latest_engine(
-    store: Store, reference: str, fits: Callable[[Mapping[str, Any]], bool]
+    store: Store, reference: str, fits: Callable[[EngineFacts], bool]
 ) -> Artefact | None:
     """Return the last used engine whose facts fit, for ``latest`` or ``latest:RECIPE``, or None."""
     recipe = reference.partition(":")[2]
     for engine in store.list_artefacts("engine"):
-        if fits(engine.facts) and recipe in ("", engine.recipe_name):
+        if recipe in ("", engine.recipe_name) and fits(engine.read_facts(EngineFacts)):
             return engine
     return None
 
 
 def resolve_latest(
-    store: Store, reference: str, fits: Callable[[Mapping[str, Any]], bool], missing: str
+    store: Store, reference: str, fits: Callable[[EngineFacts], bool], missing: str
 ) -> str:
     """Return the reference; instead of ``latest`` ones the name of the last used engine that fits.
 
@@ -269,10 +270,7 @@ def locate_teachers(store: Store, recipe: Recipe) -> Recipe:
     which changes with each run.
     """
     compress = [
-        {
-            technique: {**options, **_locate_networks(store, recipe, technique, options)}
-            for technique, options in entry.items()
-        }
+        replace(entry, options={**entry.options, **_locate_networks(store, recipe, entry)})
         for entry in recipe.compress
     ]
     return recipe.model_copy(update={"compress": tuple(compress)})
@@ -283,10 +281,9 @@ def list_networks(value: object) -> list[str]:
     return [str(n) for n in value] if isinstance(value, list | tuple) else [str(value)]
 
 
-def _locate_networks(
-    store: Store, recipe: Recipe, technique: str, options: Mapping[str, Any]
-) -> dict[str, list[str]]:
+def _locate_networks(store: Store, recipe: Recipe, entry: Compression) -> dict[str, list[str]]:
     """Return the files of each network option of a technique."""
+    technique, options = entry.technique, entry.options
     files: dict[str, list[str]] = {}
     networks = TECHNIQUES.get(technique).info.networks if technique in TECHNIQUES else ()
     for name in networks:

@@ -38,10 +38,10 @@ def plan_models(recipe: Recipe, data: Sequence[Step]) -> list[Step]:
     steps = [Step(MODEL, *origin, {"images": IMAGES})]
     size = recipe.data.image_size
     for number, entry in enumerate(recipe.compress, start=1):
-        name, options = _read_entry(entry, number)
+        name = entry.technique
         technique = find_technique(name)
         check_order(name, [step.stage for step in steps])
-        config = _read_config(recipe, technique.info, options)
+        config = _read_config(recipe, technique.info, entry.options)
         step = StepId("model", f"{number}:{name}")
         parents = _known_roles(technique.info.accepts, data)
         parents["model"] = steps[-1].name
@@ -60,24 +60,16 @@ def plan_models(recipe: Recipe, data: Sequence[Step]) -> list[Step]:
     return steps
 
 
-def _read_entry(
-    entry: Mapping[str, Mapping[str, Any]], number: int
-) -> tuple[str, Mapping[str, Any]]:
-    if len(entry) != 1:
-        raise UsageError(f"compress[{number - 1}] has the keys {sorted(entry)}; expected one.")
-    return next(iter(entry.items()))
-
-
 def _read_config(recipe: Recipe, info: TechniqueInfo, options: Mapping[str, Any]) -> StageConfig:
     try:
-        return info.config.model_validate(complete_options(recipe, info, options))
+        return info.config.model_validate(_complete_options(recipe, info, options))
     except ValidationError as error:
         raise UsageError(
             f"compress.{info.name} is not valid: {explain_invalid(error, info.config)}"
         ) from error
 
 
-def complete_options(
+def _complete_options(
     recipe: Recipe, info: TechniqueInfo, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return a technique's options, completed from the recipe.

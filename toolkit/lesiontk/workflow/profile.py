@@ -16,7 +16,7 @@ def resolve_profiled(store: Store, reference: str) -> str:
     return resolve_latest(
         store,
         reference,
-        lambda facts: _has_profile(str(facts["backend"])),
+        lambda facts: _has_profile(facts.backend),
         f"no engine in {store.workspace} whose layers can be timed here fits {reference!r}",
     )
 

@@ -27,7 +27,7 @@ def resolve_comparable(store: Store, reference: str) -> str:
     return resolve_latest(
         store,
         reference,
-        lambda facts: str(facts["precision"]) != FULL_PRECISION,
+        lambda facts: facts.precision != FULL_PRECISION,
         f"no engine of reduced precision in {store.workspace} fits {reference!r}",
     )
 

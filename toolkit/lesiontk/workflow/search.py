@@ -167,12 +167,10 @@ def open_search(store: Store, name: str | None, storage: str | None = None) -> S
             f"no search {chosen!r} in {store.workspace}; known are {', '.join(known) or 'none'}."
         )
     recorded = recall_study(storage or _own_url(search_folder(store, chosen)), chosen)
-    if not {"space", "task", "rule", "trials"} <= set(recorded):
+    if recorded is None:
         raise UsageError(f"the search {chosen!r} has not begun; run `lesiontk search SPACE.yaml`.")
-    space = parse_space({**recorded["space"], "trials": recorded["trials"]})
-    task = SearchTask.from_document(recorded["task"])
     options = SearchOptions(chosen, storage=storage)
-    search = Search(store, space, options, task, str(recorded["rule"]))
+    search = Search(store, recorded.space, options, recorded.task, recorded.rule)
     open_study_of(search, epochs=1)
     return search
 

@@ -13,7 +13,7 @@ from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.recipe import Recipe
 from lesiontk.records import Artefact
 from lesiontk.search.criteria import Criteria, explain_no_parent
-from lesiontk.search.space import COMPRESS, RECIPE, TARGET, Assignment, SearchSpace, show_setting
+from lesiontk.search.space import COMPRESS, RECIPE, Assignment, SearchSpace, show_setting
 from lesiontk.stage import EngineName, StepId, collect_engines
 from lesiontk.stages.bench import find_reference
 from lesiontk.stages.time_engine import TimeConfig
@@ -49,17 +49,17 @@ class Candidates:
 
     def recipe_of(self, chosen: Assignment) -> Recipe:
         """Return the recipe of a candidate, with its engine and those it is compared with."""
-        target = str(chosen.get(TARGET, self.space.target))
-        backend = parse_target(target)[0]
+        candidate = self.space.candidate_of(chosen)
+        backend = parse_target(candidate.target)[0]
         compared = ["keras:float32"]
         if FULL_PRECISION in BACKENDS.get(backend).info.precisions:
             compared.append(f"{backend}:{FULL_PRECISION}")
         settings = {
-            **self.space.settings_of(chosen),
-            "convert": list(dict.fromkeys([*compared, target])),
+            **candidate.settings,
+            "convert": list(dict.fromkeys([*compared, candidate.target])),
             "bundle": [],
         }
-        return choose_base(chosen.get(RECIPE, self.space.recipe), self.options, settings)
+        return choose_base(candidate.recipe, self.options, settings)
 
     def plan_of(self, chosen: Assignment) -> Plan:
         """Return the checked plan of a candidate.
@@ -67,7 +67,7 @@ class Candidates:
         Errors as `plan_run`, and `UsageError` for one without the parent of a constraint.
         """
         plan = plan_run(self.store, self.recipe_of(chosen), gated=False)
-        target = str(chosen.get(TARGET, self.space.target))
+        target = self.space.candidate_of(chosen).target
         engine = StepId("engine", target)
         steps = [_validation_step(plan, engine)]
         before = find_parent(plan, target)
@@ -103,13 +103,13 @@ class Candidates:
         return build_step(self.plan_of(chosen), "split", self.store, {})
 
 
-def list_probes(space: SearchSpace) -> Iterator[tuple[dict[str, Any], str, Any]]:
+def list_probes(space: SearchSpace) -> Iterator[tuple[Assignment, str, Any]]:
     """Yield the first candidate, then for each key and value a candidate that has it.
 
     The others have their first value; an option of a technique has the first chain with it.
     """
 
-    def complete(given: Mapping[str, Any]) -> dict[str, Any]:
+    def complete(given: Assignment) -> Assignment:
         chosen: dict[str, Any] = {}
         for dimension in space.dimensions:
             if space.is_active(dimension.key, chosen):

@@ -9,7 +9,7 @@ from lesiontk.errors import DataError, LesionTKError, StorageError
 from lesiontk.records import Artefact
 from lesiontk.search.criteria import Figures
 from lesiontk.search.result import SearchTask
-from lesiontk.search.space import TARGET, show_setting
+from lesiontk.search.space import show_setting
 from lesiontk.search.study import RunningTrial, Study
 from lesiontk.search.validation_scores import ValidationImages, ValidationScorer
 from lesiontk.stage import EpochObserver, StepId, StoppedError
@@ -111,7 +111,7 @@ class Trials:
             with trial.attempt(step):
                 return build_step(plan, step, store, done, executor=self.executor)
 
-        engine = StepId("engine", str(trial.assignment.get(TARGET, self.space.target)))
+        engine = StepId("engine", self.space.candidate_of(trial.assignment).target)
         made = build(engine)
         own = build(engine.of_kind("validation"))
         before = find_parent(plan, engine.target)

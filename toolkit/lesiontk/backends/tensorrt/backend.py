@@ -136,7 +136,7 @@ class TensorRTBackend(ONNXFileBackend):
         from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
         from lesiontk.backends.tensorrt.check import require_model
 
-        document: dict[str, Any] = {"check": require_model(path).to_json(), "build": None}
+        document: dict[str, Any] = {"check": require_model(path).to_document(), "build": None}
         installed = find_installation()
         if installed is not None and installed.builds_without_gpu:
             plan = build_engine(path, precision, BuildSettings(capabilities=(AHEAD_OF_TIME,)))

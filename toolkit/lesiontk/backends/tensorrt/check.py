@@ -40,14 +40,14 @@ class CheckReport:
         """Whether nothing was found."""
         return not self.findings
 
-    def to_json(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """Return plain values."""
         return {
             "versions": list(self.versions),
             "parser": self.parser or None,
             "no_parser": self.no_parser or None,
-            "groups": [group.to_json() for group in group_findings(self.findings)],
-            "findings": [finding.to_json() for finding in self.findings],
+            "groups": [group.to_document() for group in group_findings(self.findings)],
+            "findings": [finding.to_document() for finding in self.findings],
         }
 
 

@@ -23,7 +23,7 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.operator} {self.node}: {self.reason} ({self.check})"
 
-    def to_json(self) -> dict[str, str]:
+    def to_document(self) -> dict[str, str]:
         """Return the fields as plain values."""
         return asdict(self)
 
@@ -41,7 +41,7 @@ class FindingGroup:
         count = f"{len(self.nodes)} nodes, the first" if len(self.nodes) > 1 else "1 node,"
         return f"{found.operator}: {found.reason} ({found.check}): {count} {found.node}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """Return the fields as plain values."""
         found = self.first
         return {

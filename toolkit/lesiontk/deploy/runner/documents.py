@@ -5,7 +5,6 @@ The classes are dictionaries at run time: their keys and the order of them are t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypedDict
 
 from lesiontk.evaluate.input_checks import InputVerdict
@@ -87,7 +86,7 @@ class EvaluationDocument(BundleIdentity):
     labels: list[str]
     operating_point: PointDocument | None
     n: int
-    scores: Mapping[str, object] | None
+    scores: object
     predictions: list[LabelledPrediction]
     failures: list[Failure]
     notice: str

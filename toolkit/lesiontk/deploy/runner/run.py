@@ -33,7 +33,7 @@ import json
 import re
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 FOLDER = Path(HERE)
@@ -119,7 +119,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_arguments(
-    words: list[str] | None, commands: dict[str, Any], runtimes: list[str]
+    words: list[str] | None, commands: dict[str, ModuleType], runtimes: list[str]
 ) -> argparse.Namespace:
     """Return the options of the command line, or of its `words`."""
     from lesiontk.deploy.runner.command import positive

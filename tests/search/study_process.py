@@ -19,8 +19,9 @@ from typing import Any
 import optuna
 
 from lesiontk.search.criteria import Criteria, Figures
-from lesiontk.search.space import Assignment, parse_space
+from lesiontk.search.space import parse_space
 from lesiontk.search.study import Study, open_study
+from lesiontk.search.trial_record import Assignment
 
 SPACE = parse_space(
     {

@@ -23,7 +23,8 @@ from lesiontk.errors import GateFailedError
 from lesiontk.recipe import Recipe
 from lesiontk.records import Artefact
 from lesiontk.search.result import SearchTask
-from lesiontk.search.space import Assignment, SearchSpace, parse_space
+from lesiontk.search.space import SearchSpace, parse_space
+from lesiontk.search.trial_record import Assignment
 from lesiontk.stage import (
     MEASURING,
     TRAINING,

@@ -47,7 +47,7 @@ def test_each_engine_has_the_threshold_of_its_own_evaluation(
         evaluation = find_evaluation(tiny_store, engine)
         assert evaluation is not None
         assert part.point is not None
-        assert part.point["threshold"] == read_operating_point(evaluation).threshold
+        assert part.point.threshold == read_operating_point(evaluation).threshold
         assert part.has_input_checks
         assert [output.name for output in _outputs(part.engine)] == [
             "probabilities",

@@ -18,7 +18,7 @@ from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages import STAGES
 from lesiontk.technique import TECHNIQUES, Technique, TechniqueInfo
 from lesiontk.workflow.plan import plan_recipe
-from lesiontk.workflow.steps import Plan, describe_plan
+from lesiontk.workflow.steps import Plan
 
 PROBE = parse_recipe({"name": "probe", "data": {"source": "synthetic"}})
 
@@ -166,7 +166,7 @@ def test_planning_touches_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_plan_can_be_described_as_json() -> None:
-    document = json.loads(json.dumps(describe_plan(plan())))
+    document = json.loads(json.dumps([step.to_document() for step in plan().steps]))
     assert [step["step"] for step in document] == names(plan())
     model = next(step for step in document if step["step"] == "model")
     assert model["stage"] == "train"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from lesiontk.api.stored import Stored, refer_to
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import Recipe
 from lesiontk.store import SharedStore, Store
-from lesiontk.workflow.choose_recipe import choose_recipe, list_overrides, with_gates
+from lesiontk.workflow.choose_recipe import Settings, choose_recipe, list_overrides, with_gates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,9 +29,6 @@ DEFAULT = "lesiontk-workspace"
 
 RecipeLike = str | Path | Recipe
 """A packaged recipe's name, a YAML file, or a recipe object."""
-Settings = Mapping[str, Any] | Sequence[str] | None
-"""Overrides of keys: ``{"train.epochs": 3}``, ``{"train": {"epochs": 3}}`` or
-``["train.epochs=3"]``."""
 
 
 class DataWorkspace:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lesiontk.api.bundle import Bundle
-    from lesiontk.api.data_workspace import Settings
     from lesiontk.api.lineage import Lineage
     from lesiontk.api.model import Model
     from lesiontk.api.workspace import Workspace
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from lesiontk.backends.tensorrt.build import BuiltFile
     from lesiontk.backends.tensorrt.check import CheckReport
     from lesiontk.records import Artefact, EngineSpec
+    from lesiontk.workflow.choose_recipe import Settings
 
     Images = NDArray[np.uint8] | str | Path | Sequence[str | Path | NDArray[np.uint8]]
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from lesiontk.api.benchmark import Benchmark
     from lesiontk.api.bundle import Bundle
-    from lesiontk.api.data_workspace import Settings
     from lesiontk.api.report import Report
     from lesiontk.api.results import Verification
     from lesiontk.api.workspace import Workspace
     from lesiontk.records import Artefact, ModelFacts, ValidationScores
+    from lesiontk.workflow.choose_recipe import Settings
 
 
 class Model(Stored):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lesiontk.api.benchmark import Benchmark
 from lesiontk.api.bundle import Bundle
 from lesiontk.api.cross_validation import CrossValidation
-from lesiontk.api.data_workspace import DataWorkspace, RecipeLike, Settings
+from lesiontk.api.data_workspace import DataWorkspace, RecipeLike
 from lesiontk.api.engine import Engine
 from lesiontk.api.findings import table_of
 from lesiontk.api.lineage import Lineage
@@ -21,7 +21,7 @@ from lesiontk.api.search import Search
 from lesiontk.api.seeds import SeedComparison
 from lesiontk.api.side_by_side import SideBySide
 from lesiontk.api.stored import Stored, refer_to
-from lesiontk.workflow.choose_recipe import list_overrides, with_folds, with_gates
+from lesiontk.workflow.choose_recipe import Settings, list_overrides, with_folds, with_gates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -415,11 +415,10 @@ class Workspace(DataWorkspace):
         set: Settings = None,
     ) -> pd.DataFrame:
         """Check a recipe and return the steps of `run`, without running them."""
-        from lesiontk.workflow.steps import describe_plan
         from lesiontk.workflow.train import plan_run
 
         chosen = self._choose(recipe, data=data, weights=weights, gates=gates, set=set)
-        return table_of(describe_plan(plan_run(self.store, chosen)))
+        return table_of([step.to_document() for step in plan_run(self.store, chosen).steps])
 
     def bench(
         self,

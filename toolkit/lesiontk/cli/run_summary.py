@@ -107,16 +107,14 @@ def _summarize_cross_validation(artefact: Artefact) -> Summary:
 
 def show_plans(session: Session, plans: Sequence[Sequence[Plan]]) -> None:
     """Print the steps of each recipe, or of each of its folds."""
-    from lesiontk.workflow.steps import describe_plan
-
     steps, lines = [], []
     for plan in (plan for folds in plans for plan in folds):
         recipe = {"recipe": plan.recipe.name} if len(plans) > 1 else {}
         fold = {"fold": plan.recipe.data.split.fold} if plan.recipe.data.split.fold else {}
         title = " ".join([*recipe.values(), *(f"fold {number}" for number in fold.values())])
         lines += [f"{title}:"] if title else []
-        for step in describe_plan(plan):
-            steps.append({**recipe, **fold, **step})
-            parents = ", ".join(step["parents"].values()) or "-"
-            lines.append(f"{step['step']:28} {step['stage']:11} from {parents}")
+        for step in plan.steps:
+            steps.append({**recipe, **fold, **step.to_document()})
+            parents = ", ".join(step.parents.values()) or "-"
+            lines.append(f"{step.name:28} {step.stage:11} from {parents}")
     session.emit(steps, lambda: print_text("\n".join(lines)))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from lesiontk.recipe.gate_grammar import DEVICE, parse_constraint
 from lesiontk.report.formatting import (
     DASH,
@@ -17,7 +14,7 @@ from lesiontk.report.wording import name_metric
 from lesiontk.search.criteria import Violation
 from lesiontk.search.result import SearchResult, TestEstimate
 from lesiontk.search.space import show_setting
-from lesiontk.search.trial_record import COMPLETE, INFEASIBLE, TrialRecord
+from lesiontk.search.trial_record import COMPLETE, INFEASIBLE, Assignment, TrialRecord
 from lesiontk.search.winner import WinnerEstimate
 
 _DEVICE_WORDS = {
@@ -58,7 +55,7 @@ def show_test(estimate: TestEstimate | None) -> tuple[str, str]:
     return format_decimal(estimate.value), interval
 
 
-def describe_assignment(assignment: Mapping[str, Any]) -> str:
+def describe_assignment(assignment: Assignment) -> str:
     """Return a candidate's values on one line."""
     return ", ".join(f"{name_key(k)} {show_setting(v)}" for k, v in assignment.items())
 

@@ -17,6 +17,7 @@ from lesiontk.errors import UsageError, show_value, suggest
 from lesiontk.files.regular_file import read_regular_text
 from lesiontk.files.strict_yaml import BYTES, load_yaml
 from lesiontk.recipe import Recipe, explain_invalid
+from lesiontk.search.trial_record import Assignment
 from lesiontk.stage import StageConfig
 from lesiontk.technique import TECHNIQUES, find_technique
 
@@ -34,9 +35,6 @@ SHARED = (
 
 GRID_LIMIT = 100_000
 """Candidates of a grid, which is listed in the database."""
-
-Assignment = Mapping[str, Any]
-"""Key -> value, a plain JSON value, of the keys that apply to one candidate."""
 
 
 @dataclass(frozen=True, slots=True)

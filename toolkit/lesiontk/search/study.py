@@ -30,8 +30,15 @@ from lesiontk.files.hashing import hash_document
 from lesiontk.search.criteria import Criteria, Figures, Violation, measure_violation
 from lesiontk.search.database import GONE, Heartbeat, import_optuna, open_storage
 from lesiontk.search.result import SearchTask
-from lesiontk.search.space import Assignment, Dimension, SearchSpace, parse_space
-from lesiontk.search.trial_record import COMPLETE, FAILED, INFEASIBLE, RUNNING, TrialRecord
+from lesiontk.search.space import Dimension, SearchSpace, parse_space
+from lesiontk.search.trial_record import (
+    COMPLETE,
+    FAILED,
+    INFEASIBLE,
+    RUNNING,
+    Assignment,
+    TrialRecord,
+)
 
 if TYPE_CHECKING:
     import optuna

@@ -13,6 +13,9 @@ COMPLETE, INFEASIBLE, FAILED = "complete", "infeasible", "failed"
 PRUNED, RUNNING, WAITING = "pruned", "running", "waiting"
 STATES = (COMPLETE, INFEASIBLE, FAILED, PRUNED, RUNNING, WAITING)
 
+Assignment = Mapping[str, Any]
+"""Key -> value, a plain JSON value, of the keys that apply to one candidate."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord(Record):
@@ -24,7 +27,7 @@ class TrialRecord(Record):
 
     number: int
     state: str
-    assignment: Mapping[str, Any]
+    assignment: Assignment
     figures: Figures | None = None
     violations: tuple[Violation, ...] = ()
     reason: str = ""

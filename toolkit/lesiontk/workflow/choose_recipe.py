@@ -9,6 +9,10 @@ from typing import Any
 
 from lesiontk.recipe import Recipe, override_recipe, read_recipe
 
+Settings = Mapping[str, Any] | Iterable[str] | None
+"""Overrides of keys: ``{"train.epochs": 3}``, ``{"train": {"epochs": 3}}`` or
+``["train.epochs=3"]``."""
+
 
 def choose_recipe(
     recipe: str | Path | Recipe,
@@ -50,7 +54,7 @@ def choose_recipe(
     return override_recipe(chosen, [*located, f"compress={json.dumps(steps)}"])
 
 
-def list_overrides(settings: Mapping[str, Any] | Iterable[str] | None) -> tuple[str, ...]:
+def list_overrides(settings: Settings) -> tuple[str, ...]:
     """Return ``section.key=value`` of settings such as ``{"train.epochs": 3}``.
 
     ``{"train": {"epochs": 3}}`` is equivalent: other keys keep their values. Texts
@@ -67,17 +71,13 @@ def list_overrides(settings: Mapping[str, Any] | Iterable[str] | None) -> tuple[
     return tuple(found)
 
 
-def with_gates(
-    settings: Mapping[str, Any] | Iterable[str] | None, gates: Sequence[str]
-) -> tuple[str, ...]:
+def with_gates(settings: Settings, gates: Sequence[str]) -> tuple[str, ...]:
     """Return the overrides of settings, and of gates that replace the recipe's."""
     overrides = list_overrides(settings)
     return (*overrides, f"gate={json.dumps(list(gates))}") if gates else overrides
 
 
-def with_folds(
-    settings: Mapping[str, Any] | Iterable[str] | None, folds: int | None
-) -> tuple[str, ...]:
+def with_folds(settings: Settings, folds: int | None) -> tuple[str, ...]:
     """Return the overrides of settings, and of the number of folds if given."""
     overrides = list_overrides(settings)
     return overrides if folds is None else (f"data.split.folds={folds}", *overrides)

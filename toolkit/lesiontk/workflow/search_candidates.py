@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.recipe import Recipe
 from lesiontk.records import Artefact
 from lesiontk.search.criteria import Criteria, explain_no_parent
-from lesiontk.search.space import COMPRESS, RECIPE, Assignment, SearchSpace, show_setting
+from lesiontk.search.space import COMPRESS, RECIPE, SearchSpace, show_setting
+from lesiontk.search.trial_record import Assignment
 from lesiontk.stage import EngineName, StepId, collect_engines
 from lesiontk.stages.bench import find_reference
 from lesiontk.stages.time_engine import TimeConfig
 from lesiontk.stages.validate import ValidateConfig
 from lesiontk.store import Store
-from lesiontk.workflow.choose_recipe import choose_recipe, list_overrides
+from lesiontk.workflow.choose_recipe import Settings, choose_recipe, list_overrides
 from lesiontk.workflow.runner import build_step
 from lesiontk.workflow.steps import Plan, Step
 from lesiontk.workflow.train import plan_run
@@ -130,7 +131,7 @@ def list_probes(space: SearchSpace) -> Iterator[tuple[Assignment, str, Any]]:
             yield chosen, dimension.key, value
 
 
-def choose_base(name: Any, options: SearchOptions, settings: Mapping[str, Any]) -> Recipe:
+def choose_base(name: Any, options: SearchOptions, settings: Settings) -> Recipe:
     """Return a recipe of a space with these settings. Raises as `choose_recipe`."""
     return choose_recipe(
         str(name),

@@ -24,6 +24,15 @@ class Step:
     config: StageConfig
     parents: Mapping[str, StepId] = field(default_factory=dict)
 
+    def to_document(self) -> dict[str, Any]:
+        """Return the step as a JSON document, for ``run --dry-run``."""
+        return {
+            "step": self.name,
+            "stage": self.stage,
+            "parents": dict(self.parents),
+            "config": self.config.model_dump(mode="json"),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -72,16 +81,3 @@ class Plan:
 def find_trained_step(models: Sequence[Step]) -> Step:
     """Return the step of the trained model, before compression, among the steps of a line."""
     return models[find_trained(step.stage for step in models)]
-
-
-def describe_plan(plan: Plan) -> list[dict[str, Any]]:
-    """Return the plan as plain documents, for ``run --dry-run``."""
-    return [
-        {
-            "step": step.name,
-            "stage": step.stage,
-            "parents": dict(step.parents),
-            "config": step.config.model_dump(mode="json"),
-        }
-        for step in plan.steps
-    ]

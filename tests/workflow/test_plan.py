@@ -419,6 +419,8 @@ def test_an_order_that_is_not_allowed_is_refused() -> None:
         ("[{fake_shrnk: {}}]", "unknown compression 'fake_shrnk'.* Did you mean 'fake_shrink'"),
         ("[{fake_shrink: {}, fake_tune: {}}]", r"compress\[0\] has the keys .*expected one"),
         ("[{}]", r"compress\[0\] has the keys \[\]; expected one"),
+        ("[{fake_shrink: 3}]", r"compress\[0\]\.fake_shrink is 3; expected its options"),
+        ("[fake_shrink]", r"compress\[0\] is 'fake_shrink'; expected a technique"),
         ("[{fake_shrink: {shar: 1}}]", "compress.fake_shrink .*'shar'. Did you mean 'share'"),
         ("[{fake_shrink: {share: a}}]", "compress.fake_shrink is not valid: share: .*'a'"),
     ],

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from lesiontk.errors import UsageError
+from lesiontk.errors import UsageError, show_value
 from lesiontk.recipe.gate_grammar import (
     DEFAULT_GATES,
     parse_gate,
@@ -447,6 +447,27 @@ class Compression:
     options: Mapping[str, Any]
 
 
+def _read_compression(number: int, entry: Any) -> Compression:
+    """Return an entry of `compress`. Raises `UsageError` for one of another form."""
+    if isinstance(entry, Compression):
+        return entry
+    if not isinstance(entry, Mapping):
+        raise UsageError(
+            f"compress[{number}] is {show_value(entry)}; expected a technique with its options, "
+            "such as prune: {keep_macs: 0.5}."
+        )
+    if len(entry) != 1:
+        keys = sorted(map(str, entry))
+        raise UsageError(f"compress[{number}] has the keys {keys}; expected one.")
+    ((technique, options),) = entry.items()
+    if not isinstance(options, Mapping):
+        raise UsageError(
+            f"compress[{number}].{technique} is {show_value(options)}; expected its options, {{}} "
+            "for the defaults."
+        )
+    return Compression(str(technique), dict(options))
+
+
 class Recipe(StageConfig):
     """A complete system, from images to report."""
 
@@ -490,16 +511,7 @@ class Recipe(StageConfig):
     def _read_compressions(cls, value: Any) -> Any:
         if not isinstance(value, list | tuple):
             return value
-        for number, entry in enumerate(value):
-            if isinstance(entry, Mapping) and len(entry) != 1:
-                keys = sorted(map(str, entry))
-                raise UsageError(f"compress[{number}] has the keys {keys}; expected one.")
-        return [
-            dict(zip(("technique", "options"), *entry.items(), strict=True))
-            if isinstance(entry, Mapping)
-            else entry
-            for entry in value
-        ]
+        return [_read_compression(number, entry) for number, entry in enumerate(value)]
 
     @field_serializer("compress")
     def _list_compressions(

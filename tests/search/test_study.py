@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import sys
 import time
+import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -312,6 +314,13 @@ def test_what_all_trials_share_is_recorded_once(tmp_path: Path) -> None:
         ("nonsense", UsageError, "expected one such as postgresql"),
         ("sqlite:////nowhere/at/all.db", MissingRequirementError, "cannot be reached"),
         ("postgresql://me:secret@localhost:1/db", MissingRequirementError, "postgresql://me:"),
+        ("mysql://me:secret@localhost:1/db", MissingRequirementError, "mysql://me:.*refused"),
+        ("mariadb://localhost:1/db?password=secret", MissingRequirementError, "cannot be reached"),
+        ("mysql://me:secret@localhost:1", UsageError, "names no database; expected one such as"),
+        ("mysql://me:the@secret@host/db", UsageError, "%40 for an @ in a password"),
+        ("mysql://me:the@secret:word@host/db", UsageError, "%3A for a :"),
+        ("postgres://me:secret@host/db", UsageError, "kind postgres; .* mean 'postgresql'"),
+        ("mysql://me:secret@host/db?colour=secret", UsageError, "the options colour of the"),
     ],
 )
 def test_a_database_that_cannot_be_reached_is_an_error_without_its_password(
@@ -320,7 +329,23 @@ def test_a_database_that_cannot_be_reached_is_an_error_without_its_password(
     criteria = Criteria.parse(SPACE.objectives, (), "pair", LABELS, LABELS[:1])
     with pytest.raises(error, match=message) as caught:
         open_study(url, "made-up", SPACE, criteria, tmp_path / "locks", epochs=1)
-    assert "secret" not in str(caught.value)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "remedy"),
+    [
+        ("postgresql://host/db", "psycopg", r"pip install 'lesiontk\[postgresql\]'\.$"),
+        ("mysql://host/db", "pymysql", r"pip install 'lesiontk\[mysql\]'\.$"),
+        ("mysql+mysqldb://host/db", "MySQLdb", r"pip install its package\.$"),
+    ],
+)
+def test_a_driver_that_is_missing_is_an_error_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, package: str, remedy: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingRequirementError, match=remedy):
+        study_of(tmp_path, url)
 
 
 def test_a_database_that_fails_during_the_search_is_an_error_without_its_password(

@@ -54,8 +54,8 @@ search_name = click.argument("name", required=False)
 storage_option = click.option(
     "--storage",
     metavar="URL",
-    help="Database that several machines share, such as postgresql://USER@HOST/NAME; default: a "
-    "file of the workspace.",
+    help="Database that several machines share, such as postgresql://USER@HOST/NAME or "
+    "mysql://USER@HOST/NAME; default: a file of the workspace.",
 )
 
 

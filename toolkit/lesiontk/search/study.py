@@ -28,7 +28,13 @@ from typing import TYPE_CHECKING, Any
 from lesiontk.errors import DataError, StorageError, UsageError
 from lesiontk.files.hashing import hash_document
 from lesiontk.search.criteria import Criteria, Figures, Violation, measure_violation
-from lesiontk.search.database import GONE, Heartbeat, import_optuna, open_storage
+from lesiontk.search.database import (
+    GONE,
+    Heartbeat,
+    hold_database,
+    import_optuna,
+    open_storage,
+)
 from lesiontk.search.result import SearchTask
 from lesiontk.search.space import Dimension, SearchSpace, parse_space
 from lesiontk.search.trial_record import (
@@ -42,6 +48,7 @@ from lesiontk.search.trial_record import (
 
 if TYPE_CHECKING:
     import optuna
+    from sqlalchemy.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +71,14 @@ class Study:
         space: SearchSpace,
         criteria: Criteria,
         locks: Path,
+        engine: Engine,
         *,
         epochs: int,
         shared: bool,
     ) -> None:
         self._study, self.space, self.criteria = study, space, criteria
-        self._locks, self._epochs, self._shared = locks, epochs, shared
+        self._locks, self._engine = locks, engine
+        self._epochs, self._shared = epochs, shared
         self.host = name_host(locks if shared else None)
 
     # ---------------------------------------------------------------- trials
@@ -168,7 +177,7 @@ class Study:
 
     def enqueue_grid(self, total: int) -> None:
         """Add the candidates of a grid that are not in the study, up to `total`."""
-        with _hold(self._locks / "study"):
+        with self.hold():
             wanted = itertools.islice(self.space.list_assignments(), total)
             self._enqueue(self._leave_known(wanted))
 
@@ -233,7 +242,7 @@ class Study:
             violations=violations,
             reason=trial.user_attrs.get("reason", ""),
             host=trial.user_attrs.get("host", ""),
-            seconds=trial.duration.total_seconds() if trial.duration else None,
+            seconds=None if trial.duration is None else trial.duration.total_seconds(),
         )
 
     # ---------------------------------------------------------------- the study itself
@@ -258,7 +267,7 @@ class Study:
 
     def agree(self, name: str, value: Any, what: str) -> None:
         """Record a value that all trials must have. Raises `UsageError` for another one."""
-        with _hold(self._locks / "study"):
+        with self.hold():
             known = self.recall(name)
             if known is None:
                 self.remember(name, value)
@@ -267,6 +276,12 @@ class Study:
                     f"the search {self._study.study_name!r} was begun with another {what}; its "
                     "candidates could not be compared. Choose another --name."
                 )
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let no other process, also of another machine, change what all trials share."""
+        with _hold(self._locks / "study"), hold_database(self._engine):
+            yield
 
     def measure_importance(self) -> dict[str, dict[str, float]]:
         """Return objective -> key -> its share of the variance, of the keys of all trials.
@@ -417,17 +432,18 @@ def open_study(
     with _hold(locks / "study"):
         optuna = import_optuna()
         storage = open_storage(url)
-        made = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=["minimize" if low else "maximize" for low in lower],
-            pruner=make_pruner(space, epochs),
-            load_if_exists=True,
-        )
-        known, own = made.user_attrs.get("space"), _identify(space)
-        if known is None:
-            made.set_user_attr("space", own)
-            made.set_user_attr("id", uuid.uuid4().hex)
+        with hold_database(storage.engine):
+            made = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                directions=["minimize" if low else "maximize" for low in lower],
+                pruner=make_pruner(space, epochs),
+                load_if_exists=True,
+            )
+            known, own = made.user_attrs.get("space"), _identify(space)
+            if known is None:
+                made.set_user_attr("space", own)
+                made.set_user_attr("id", uuid.uuid4().hex)
     if known not in (None, own):
         changed = [key for key in own if (known or {}).get(key) != own[key]]
         raise UsageError(
@@ -435,7 +451,7 @@ def open_study(
             "expected the same one, in which only `trials` may change. Choose another --name."
         )
     shared = not url.startswith("sqlite")
-    return Study(made, space, criteria, locks, epochs=epochs, shared=shared)
+    return Study(made, space, criteria, locks, storage.engine, epochs=epochs, shared=shared)
 
 
 @dataclass(frozen=True, slots=True)

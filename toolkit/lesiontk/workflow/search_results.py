@@ -59,7 +59,7 @@ class Results:
         Engines that were evaluated before are not evaluated again. Each reading of the test images
         is recorded, with the number of candidates so far.
         """
-        with self.store.hold("searches"):  # another process may finish, too
+        with self.store.hold("searches"), self.study.hold():  # another process may finish, too
             chosen = self._record_reading()
         for engine in chosen:
             evaluate_artefact(self.store, self.store.resolve(engine, "engine"))

@@ -34,7 +34,7 @@ EXCEPTIONS = {
         search.space.SearchSpace.vary recipe.recipe.Compression.options
         workflow.compress.compress_model workflow.search.run_search api.workspace.Workspace.search
     """,
-    "what another project defines: layers of Keras, findings of TensorRT, settings of Ray": """
+    "what another project defines: layers of Keras, findings of TensorRT, options of a library": """
         compress.keras_layers.config_without_dtype models.imported_config.ModelFile.config
         models.imported_graph.Node.named models.imported_layers.ForeignLayer.config
         models.imported_operations.apply_operation stage.ADDED_LATER
@@ -42,7 +42,7 @@ EXCEPTIONS = {
         backends.engine_facts.EngineFacts.examination deploy.bundle.BundleFacts.details
         backends.tensorrt.backend.TensorRTBackend.examine
         workflow.ray_cluster.quiet_settings workflow.tracked_runs.flatten
-        api.findings.table_of
+        api.findings.table_of search.database.Dialect.options
     """,
     "one step of reading or writing a document": """
         document.Record.field_values recipe.renamed.rename_keys stage.split_reference

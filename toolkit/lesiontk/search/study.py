@@ -227,8 +227,8 @@ class Study:
         return tuple(self._record(trial) for trial in self._list_own())
 
     def _record(self, trial: optuna.trial.FrozenTrial) -> TrialRecord:
-        document = trial.user_attrs.get("figures")
-        figures = None if document is None else Figures.from_document(document)
+        written = trial.user_attrs.get("figures")
+        figures = None if written is None else Figures.from_document(json.loads(written))
         state = {"FAIL": FAILED}.get(trial.state.name, trial.state.name.lower())
         violations: tuple[Violation, ...] = ()
         if state == COMPLETE and figures is not None:
@@ -375,7 +375,8 @@ class RunningTrial:
         criteria = self._owner.criteria
         values = [figures.value(name) for name in criteria.objectives]
         violations = {str(gate): measure_violation(gate, figures) for gate in criteria.constraints}
-        self._trial.set_user_attr("figures", figures.to_document())
+        # as text, because Optuna keeps the values of all trials in memory
+        self._trial.set_user_attr("figures", json.dumps(figures.to_document()))
         known = self._trial.constraints
         for constraint, excess in violations.items():
             if constraint not in known:

@@ -30,6 +30,7 @@ STUDIES = {
     "enhancement_study": "Inception-v2 with and without enhancement, in pairs",
     "cross_validation": "every image tested once: five networks of a recipe, int8 against float",
     "search_study": "engines that a search found, beside those made by hand",
+    "robustness": "whether the int8 engines lose more on corrupted images",
     "search_workers": "the same search in one process and with two workers of Ray",
     "leaky_split": "how much a split by image inflates the scores",
     "int8_converters": "comparison of int8 quantizers for TFLite, on validation",

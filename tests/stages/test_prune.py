@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.reference_outputs import run_engine
 from lesiontk.backends.tensorrt.backend import TensorRTBackend
+from lesiontk.bench.remote.transport import UnreachableError
 from lesiontk.cli.main import cli
 from lesiontk.data.images import open_images
 from lesiontk.errors import MissingRequirementError, UsageError
@@ -27,6 +28,7 @@ from lesiontk.records import (
     Footprint,
     ModelFacts,
 )
+from lesiontk.stages import prune
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.prune import WIDTHS
@@ -219,6 +221,7 @@ def test_a_device_decides_whether_the_budget_is_kept(
         found = [EngineFootprint(s, s, t) for s, t in zip(sizes, times, strict=True)]
         return Footprint(target, 20, *found, device=remote.url)
 
+    monkeypatch.setattr("lesiontk.stages.remote_timing.find_bundle", lambda _: None)
     monkeypatch.setattr("lesiontk.stages.remote_timing.compare_on", compare)
     options = {"keep_latency": 0.8, "latency_device": "ssh://board", "multiple": 4}
     made = train_recipe(store, recipe(criterion="l1", **options))
@@ -242,6 +245,15 @@ def test_a_device_decides_whether_the_budget_is_kept(
 def test_a_device_that_is_none_is_refused(keys: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         plan_recipe(recipe(**keys))
+
+
+def test_a_device_that_cannot_be_reached_ends_it_before_the_measurements(
+    store: Store, pruned: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "cut_channels", lambda *_: pytest.fail("it has begun"))
+    options = {"keep_latency": 0.8, "latency_device": "ssh://localhost:1"}
+    with pytest.raises(UnreachableError, match="localhost"):
+        compress_model(store, store.parent(pruned, "model"), "prune", options)
 
 
 @pytest.mark.parametrize(

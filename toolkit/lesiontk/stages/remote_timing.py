@@ -11,9 +11,11 @@ from lesiontk.backends import find_backend
 from lesiontk.bench.device import DeviceBench, read_device_bench
 from lesiontk.bench.remote import open_transport
 from lesiontk.bench.remote.measure import examine, measure
+from lesiontk.bench.remote.transport import Transport
 from lesiontk.compress.footprint import weigh_engine
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import hash_content
+from lesiontk.deploy.target import BundleTarget
 from lesiontk.errors import DataError, UsageError, suggest
 from lesiontk.progress import Progress
 from lesiontk.recipe import BenchRule
@@ -50,13 +52,7 @@ def measure_on(
     Raises `UsageError` if none of them runs there, and as `lesiontk.bench.remote.measure.measure`.
     """
     transport = open_transport(remote.url)
-    found = examine(transport)
-    if remote.device is None and found.architecture not in BUNDLES:
-        raise UsageError(
-            f"{transport.name} has the architecture {found.architecture}; bundles are for "
-            f"{', '.join(BUNDLES)}.{suggest(found.architecture, list(BUNDLES))}"
-        )
-    bundle = find_bundle_target(remote.device or BUNDLES[found.architecture])
+    bundle = find_bundle(transport, remote.device)
     targets = {name: target_of(path) for name, path in engines.items()}
     chosen = {name: path for name, path in engines.items() if targets[name] in bundle.engines}
     if not chosen:
@@ -83,6 +79,21 @@ def measure_on(
                 )
             measured.append(out)
         return import_devices(measured, engines)
+
+
+def find_bundle(transport: Transport, device: str | None = None) -> BundleTarget:
+    """Return the bundle target `device` of a machine, by default that of its processor.
+
+    Raises `UnreachableError`, `UsageError` for a processor without one, and
+    `MissingRequirementError` without Python.
+    """
+    found = examine(transport)
+    if device is None and found.architecture not in BUNDLES:
+        raise UsageError(
+            f"{transport.name} has the architecture {found.architecture}; bundles are for "
+            f"{', '.join(BUNDLES)}.{suggest(found.architecture, list(BUNDLES))}"
+        )
+    return find_bundle_target(device or BUNDLES[found.architecture])
 
 
 def import_devices(

@@ -91,9 +91,13 @@ class RemovalConfig(StageConfig):
     def make_budget(
         self, path: Path, model: Any, images: ImageSet, context: Context
     ) -> PruneBudget:
-        """Return the budget of the model in a file."""
+        """Return the budget of the model in a file; its device is reached before all work."""
         if self.keep_latency is None:
             return CountBudget("macs" if self.keep_macs else "parameters", model)
+        if self.latency_device is not None:
+            from lesiontk.stages.remote_timing import find_bundle  # heavy for a help
+
+            find_bundle(open_transport(self.latency_device))
         goal = LatencyGoal(self.latency_on, self.keep_latency, self.latency_device or "")
 
         def compare(before: Path, after: Path) -> Footprint:

@@ -214,7 +214,7 @@ def _predict(
                     f"{row.location} has other pixels than when the data was split; expected the "
                     "images of the split: restore them, or name their folder with --data DIR."
                 )
-            inputs = _make_inputs(picture, row.image_id, conditions, sizes)
+            inputs = corrupt_inputs(picture, row.image_id, conditions, sizes)
             done.append(np.stack([e.predict(x) for e, x in zip(engines, inputs, strict=True)]))
             if len(done) % KEPT_EVERY == 0:
                 _keep(kept, done)
@@ -223,7 +223,7 @@ def _predict(
     return [both[0], both[1]]
 
 
-def _make_inputs(
+def corrupt_inputs(
     picture: NDArray[np.uint8],
     image_id: str,
     conditions: Sequence[Condition],

@@ -121,8 +121,9 @@ def make_images(recipe: Recipe, training: int) -> ImageSet:
     count = training + 2 * batch
     ids = tuple(str(i) for i in range(count))
     pixels = draw.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-    width = round(size * recipe.data.training_aspect)
-    wide = draw.integers(0, 256, (training, size, width, 3), dtype=np.uint8)
+    height = recipe.data.training_size or size
+    width = round(height * recipe.data.training_aspect)
+    wide = draw.integers(0, 256, (training, height, width, 3), dtype=np.uint8)
     return ImageSet(
         pixels=pixels,
         targets=np.arange(count) % CLASSES,
@@ -135,7 +136,7 @@ def make_images(recipe: Recipe, training: int) -> ImageSet:
         critical="a",
         preprocessing=Preprocessing(size),
         split_hash="0" * 64,
-        training_pixels=wide if width > size else None,
+        training_pixels=wide if (height, width) != (size, size) else None,
     )
 
 

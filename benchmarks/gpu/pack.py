@@ -134,6 +134,12 @@ def _read_prepared(folder: Path) -> _Prepared:
         rows[subset], pixels[subset] = [table[i] for i in taken], squares[taken]
     if (folder / "training.npy").is_file():
         pixels["train"] = np.load(folder / "training.npy", mmap_mode="r")
+        if pixels["train"].shape[1] != squares.shape[1]:
+            raise DataError(
+                f"{folder.name} has training pictures of {pixels['train'].shape[1]} pixels and "
+                f"images of {squares.shape[1]}; expected none of another size: a GPU trains "
+                "without data.training_size."
+            )
     return _Prepared(facts, rows, pixels)
 
 

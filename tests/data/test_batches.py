@@ -181,3 +181,34 @@ def test_a_teacher_sees_each_augmented_and_mixed_image(images: ImageSet, size: i
         np.testing.assert_allclose(targets[:, 3:], pictures.mean(axis=(1, 2)), atol=0.51)
         rows = np.round((pictures[:, 0, 0, 0] - 10) * 2).astype(int)
         np.testing.assert_array_equal(targets[:, :3].argmax(axis=1), images.targets[rows])
+
+
+@pytest.mark.parametrize("size", [8, 4])
+@pytest.mark.parametrize("taught", [True, False])
+def test_larger_training_pictures_are_augmented_as_they_are(
+    images: ImageSet, taught: bool, size: int
+) -> None:
+    """A teacher sees them whole, the network in its own size; in smaller epochs both shrink."""
+    chessboard = np.indices((16, 24)).sum(axis=0) % 2 == 0
+    shades = np.arange(len(images.pixels))[:, np.newaxis, np.newaxis, np.newaxis]
+    pictures = np.where(chessboard[..., np.newaxis], shades, 200).astype(np.uint8)
+    large = replace(images, training_pixels=np.broadcast_to(pictures, (*pictures.shape[:3], 3)))
+    seen, shown = [], []
+
+    def look(pixels: Any, seed: Any) -> Any:
+        seen.append(tuple(pixels.shape))
+        return pixels[:, :, :16] if taught else keep_images(pixels, seed)
+
+    def teach(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        shown.append(np.ptp(pixels, axis=(1, 2)).min())
+        return mean_colors(pixels)
+
+    batches = TrainingBatches(
+        large, ROWS, np.eye(3, dtype=np.float32)[images.targets], None, batch_size=8,
+        augment=look, teach=teach if taught else None, size=size, seed=1,
+    )  # fmt: skip
+    for pixels, _ in batches.epoch(0).as_numpy_iterator():
+        assert pixels.shape == (8, size, size, 3)
+    height = 16 if taught or size == 8 else 8
+    assert seen == [(8, height, height * 3 // 2, 3)]
+    assert all(contrast > 100 for contrast in shown)

@@ -308,6 +308,23 @@ def test_training_pictures_show_more_around_the_same_square(store: Store, folder
     np.testing.assert_array_equal(source[places[rows]], images.pixels[rows])
 
 
+def test_training_pictures_may_be_larger_than_the_images(store: Store, folder: Folder) -> None:
+    made = split(store, inspect(store, folder.path))
+    plain = prepare(store, folder.path, made)
+    large = prepare(store, folder.path, made, training_size=2 * SIZE, training_aspect=1.25)
+    assert (large.path / "images.npy").read_bytes() == (plain.path / "images.npy").read_bytes()
+    images = open_images(large)
+    rows = images.indices("train")[[5, 0, 3]]
+    source, places = images.training_source()
+    pictures = source[places[rows]]
+    assert pictures.shape == (3, 2 * SIZE, SIZE * 5 // 2, 3)
+    margin = SIZE // 4
+    squares = pictures[:, :, margin : margin + 2 * SIZE].astype(float)
+    halved = squares.reshape(3, SIZE, 2, SIZE, 2, 3).mean(axis=(2, 4))
+    assert np.abs(halved - images.pixels[rows]).mean() < 4
+    assert len(np.unique(squares[0])) > 10
+
+
 def test_a_key_at_the_value_that_it_had_before_it_existed_changes_no_artefact() -> None:
     config = PrepareConfig(image_size=SIZE)
     assert "training_aspect" not in config.key_document()

@@ -227,6 +227,19 @@ def test_a_seed_that_no_generator_takes_is_refused_before_any_work(key: str, val
     assert value_at(override_recipe(PROBE, [f"{key}={2**32 - 1}"]), key) == 2**32 - 1
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["data.training_size=64"], r"training_size is 64; expected image_size \(96\) or more"),
+        (["data.training_size=128", "data.crop_mode=stretch"], "expected none with enhance or"),
+        (["data.training_aspect=1.5", "data.crop_mode=stretch"], "expected 1 with enhance or"),
+    ],
+)
+def test_training_pictures_that_cannot_be_made_are_refused(more: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        override_recipe(PROBE, ["data.image_size=96", *more])
+
+
 def test_gates_of_earlier_versions_are_refused_with_what_says_the_same_now() -> None:
     old = {"recall[mel]": {"max_drop": 0.01, "confidence": 0.95}}
     said = r'expected a list of lines, such as gate: \["recall\[mel\] >= parent - 0.01 @ 0.95"\]'

@@ -1,7 +1,7 @@
 """Augmentations: registered functions on a batch of images, stateless by seed.
 
-Each maps float32 [N, S, W, 3] in 0..255, W at least S, and a seed int32 [2] to float32 [N, S, S, 3]
-in 0..255. W exceeds S where the recipe keeps more of each picture than the network's square
+Each maps float32 [N, H, W, 3] in 0..255, W at least H, and a seed int32 [2] to float32 [N, H, H, 3]
+in 0..255. W exceeds H where the recipe keeps more of each picture than the network's square
 (``data.training_aspect``). The seed depends on the step: a resumed epoch gets the same pixels.
 """
 

@@ -43,8 +43,9 @@ class TrainingBatches:
         seed: int,
     ) -> None:
         """`targets` [N, T] contains a row for each image. With `teach` the rows end with what it
-        returns for each augmented image, T + C or T + C + D, computed in the size of `images`. S is
-        `size`, or that size. With `probabilities` [len(rows)] images are drawn with replacement,
+        returns for each augmented image, T + C or T + C + D, computed in the size of the training
+        pictures. S is `size`, or that of `images`; larger training pictures are augmented as much
+        larger. With `probabilities` [len(rows)] images are drawn with replacement,
         otherwise shuffled. The incomplete last batch is dropped. Raises `DataError` if there is not
         one whole batch.
         """
@@ -58,7 +59,9 @@ class TrainingBatches:
         tf = import_tensorflow()
         pictures_of, places = images.training_source()
         height, width = pictures_of.shape[1:3]
-        size = size or height
+        whole = images.preprocessing.image_size
+        size = size or whole
+        augmented = round(height * size / whole) if teach is None else height
 
         def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
             return pictures_of[places[indices]], targets[indices]
@@ -69,8 +72,8 @@ class TrainingBatches:
             labels.set_shape([batch_size, targets.shape[1]])
             key = tf.cast(tf.stack([seed, step]), tf.int32)
             pictures = tf.cast(pixels, tf.float32)
-            if size != height and teach is None:
-                shape = [size, round(size * width / height)]
+            if augmented != height:
+                shape = [augmented, round(augmented * width / height)]
                 pictures = tf.image.resize(pictures, shape, antialias=True)
             pictures = augment(pictures, key)
             for number, mix in enumerate(mixtures, start=1):
@@ -80,8 +83,8 @@ class TrainingBatches:
                 soft_targets = tf.numpy_function(teach, [teacher_input], tf.float32)
                 soft_targets.set_shape([batch_size, None])
                 labels = tf.concat([labels, soft_targets], 1)
-                if size != height:
-                    pictures = tf.image.resize(pictures, [size, size], antialias=True)
+            if augmented != size:
+                pictures = tf.image.resize(pictures, [size, size], antialias=True)
             return pictures, labels
 
         self._load = tf.function(load, autograph=False)

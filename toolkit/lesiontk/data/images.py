@@ -44,8 +44,8 @@ class ImageSet:
     """Prepared images in the order of their table.
 
     `pixels` is uint8 [N, S, S, 3] RGB, mapped from disk; `targets` are indices into `labels`.
-    `training_pixels` is uint8 [n, S, W, 3]: the pictures of the training subset, in order, with
-    more than the centered square; None where only that was prepared.
+    `training_pixels` is uint8 [n, H, W, 3]: the pictures of the training subset, in order, with
+    more than the centered square, or in a size H above S; None where only `pixels` were prepared.
     """
 
     pixels: NDArray[np.uint8]
@@ -71,7 +71,7 @@ class ImageSet:
         return rows
 
     def training_source(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return the pictures to train on, uint8 [n, S, W, 3], and the place of each row's, [N].
+        """Return the pictures to train on, uint8 [n, H, W, 3], and the place of each row's, [N].
 
         A row outside of the training subset has no place of its own.
         """

@@ -106,6 +106,13 @@ class DataSection(StageConfig):
         description="width to height of the training pictures from which augmentation draws its "
         "crops; 1: the network's centered square",
     )
+    training_size: int | None = Field(
+        None,
+        ge=16,
+        le=1024,
+        description="height of these pictures; null: image_size. A larger one leaves detail to "
+        "crops, and to a teacher of augmented images; the network gets them in image_size",
+    )
     enhance: tuple[str, ...] = Field(
         (), description="registered enhancements after crop and resize, in order"
     )
@@ -114,12 +121,24 @@ class DataSection(StageConfig):
     synthetic: SynthesizeConfig = SynthesizeConfig()
 
     @model_validator(mode="after")
-    def _check_aspect(self) -> DataSection:
-        if self.training_aspect > 1 and (self.enhance or self.crop_mode != "crop"):
+    def _check_training_pictures(self) -> DataSection:
+        plain = self.enhance or self.crop_mode != "crop"
+        if self.training_aspect > 1 and plain:
             raise ValueError(
                 f"training_aspect is {self.training_aspect:g}; expected 1 with enhance or with "
                 "crop_mode: stretch"
             )
+        if self.training_size is not None:
+            if plain:
+                raise ValueError(
+                    f"training_size is {self.training_size}; expected none with enhance or with "
+                    "crop_mode: stretch"
+                )
+            if self.training_size < self.image_size:
+                raise ValueError(
+                    f"training_size is {self.training_size}; expected image_size "
+                    f"({self.image_size}) or more"
+                )
         return self
 
     @field_validator("enhance", mode="before")

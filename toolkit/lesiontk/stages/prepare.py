@@ -39,6 +39,7 @@ class PrepareConfig(StageConfig):
     image_size: int = Field(ge=16, le=1024)
     crop_mode: Literal["crop", "stretch"] = "crop"
     training_aspect: float = Field(1.0, ge=1, le=2, json_schema_extra=ADDED_LATER)
+    training_size: int | None = Field(None, ge=16, le=1024, json_schema_extra=ADDED_LATER)
     enhance: tuple[str, ...] = ()
     max_failures: float = Field(0.01, ge=0, le=1)
 
@@ -52,8 +53,8 @@ class PrepareConfig(StageConfig):
 class PrepareStage(Stage):
     """Produces ``images.npy`` uint8 [N, S, S, 3] and its table, in the order of image ids.
 
-    With `training_aspect` above 1 also ``training.npy`` uint8 [n, S, W, 3], in the same order: more
-    of the pictures of the training subset.
+    With `training_aspect` above 1, or a `training_size` above S, also ``training.npy`` uint8
+    [n, H, W, 3], in the same order: more, or larger, pictures of the training subset.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -77,10 +78,10 @@ class PrepareStage(Stage):
         records = list_records(rows)
         size = config.image_size
         array = create_array(context.directory / ARRAY, (len(rows), size, size, 3))
-        aspect, wide = config.training_aspect, None
+        aspect, height, wide = config.training_aspect, config.training_size or size, None
         training = [row for row, image in enumerate(rows) if image.subset == "train"]
-        if aspect > 1:
-            shape = (len(training), size, round(size * aspect), 3)
+        if aspect > 1 or height > size:
+            shape = (len(training), height, round(height * aspect), 3)
             wide = create_array(context.directory / TRAINING_ARRAY, shape)
         places = {row: place for place, row in enumerate(training)}
         broken, changed = [], []
@@ -89,7 +90,7 @@ class PrepareStage(Stage):
             digest = np.frombuffer(bytes.fromhex(hash_pixels(image)), np.uint8)
             parts = [digest, preprocess_image(image, preprocessing).ravel()]
             if wide is not None:
-                parts.append(make_training_picture(image, size, aspect).ravel())
+                parts.append(make_training_picture(image, height, aspect).ravel())
             return np.concatenate(parts)
 
         with (

@@ -127,6 +127,7 @@ def _data_steps(recipe: Recipe) -> list[Step]:
                 image_size=data.image_size,
                 crop_mode=data.crop_mode,
                 training_aspect=data.training_aspect,
+                training_size=data.training_size,
                 enhance=data.enhance,
                 max_failures=data.max_failures,
             ),

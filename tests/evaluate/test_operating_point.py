@@ -140,19 +140,64 @@ def test_the_sensitivity_is_reached_and_no_higher_threshold_reaches_it(
     assert all(rates(truth, scores, t)[0] < Fraction(percent, 100) for t in higher)
 
 
+# ----------------------------------------------------------------- specificity
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("specificity:1", 1.5),
+        ("specificity:0.91", 1.5),
+        ("specificity:0.90", 1.0),
+        ("specificity:0.7", 0.75),
+        ("specificity:0.01", 0.2),
+    ],
+)
+def test_the_lowest_threshold_that_is_specific_enough(rule: str, expected: float) -> None:
+    negative = [n / 10 for n in range(1, 11)]
+    assert choose([0.75, 1.5], negative, rule) == expected
+
+
+def test_a_specificity_that_no_positive_allows_calls_nothing_positive() -> None:
+    threshold = choose([0.1, 0.2], [0.8, 0.9], "specificity:1")
+    assert 0.9 < threshold < 0.9 + 1e-9
+
+
+@given(both_classes(), st.integers(1, 100))
+def test_the_specificity_is_reached_and_no_lower_threshold_reaches_it(
+    images: tuple[BoolArray, FloatArray], percent: int
+) -> None:
+    truth, scores = images
+    rule = "specificity:1" if percent == 100 else f"specificity:0.{percent:02d}"
+    chosen = choose_threshold(truth, scores, rule)
+    assert rates(truth, scores, chosen)[1] >= Fraction(percent, 100)
+    lower = [t for t in np.unique(scores) if t < chosen]
+    assert all(rates(truth, scores, t)[1] < Fraction(percent, 100) for t in lower)
+
+
 # ----------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize(
     "rule",
-    ["best", "sensitivity", "sensitivity:0.0", "sensitivity:1.1", "sensitivity:90", "youden:1", ""],
+    [
+        "best",
+        "sensitivity",
+        "sensitivity:0.0",
+        "sensitivity:1.1",
+        "sensitivity:90",
+        "youden:1",
+        "",
+        "specificity:0",
+        "specificity",
+    ],
 )
 def test_an_unknown_rule_is_refused(rule: str) -> None:
-    with pytest.raises(UsageError, match="expected youden, or sensitivity:S"):
+    with pytest.raises(UsageError, match="expected youden, sensitivity:S or specificity:S"):
         parse_rule(rule)
 
 
-@pytest.mark.parametrize("rule", ["youden", "sensitivity:0.90"])
+@pytest.mark.parametrize("rule", ["youden", "sensitivity:0.90", "specificity:0.90"])
 @pytest.mark.parametrize("truth", [[True, True], [False, False], []])
 def test_one_class_alone_chooses_nothing(truth: list[bool], rule: str) -> None:
     counts = f"{sum(truth)} positive and {len(truth) - sum(truth)} negative"

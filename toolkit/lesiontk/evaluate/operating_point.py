@@ -59,9 +59,10 @@ class ValidationOutcome(Record):
 class OperatingPoint(Record):
     """A threshold on the summed probability of the labels `positive`.
 
-    `rule` is its origin: ``youden`` or ``sensitivity:S`` on `validation`, ``parent_sensitivity`` to
-    keep that of the engine's parent, ``parent_specificity`` for a gate at equal specificity,
-    ``given`` by the user, or ``default``, which is 0.5 (for two labels the arg-max).
+    `rule` is its origin: ``youden``, ``sensitivity:S`` or ``specificity:S`` on `validation`,
+    ``parent_sensitivity`` to keep that of the engine's parent, ``parent_specificity`` for a gate at
+    equal specificity, ``given`` by the user, or ``default``, which is 0.5 (for two labels the
+    arg-max).
     """
 
     rule: str
@@ -127,14 +128,15 @@ def _columns(labels: Sequence[str], positive: Sequence[str]) -> list[int]:
     return [column for column, label in enumerate(labels) if label in positive]
 
 
-def parse_rule(rule: str) -> Fraction | None:
-    """Return the exact sensitivity of ``sensitivity:0.90``; None for ``youden``."""
+def parse_rule(rule: str) -> tuple[str, Fraction] | None:
+    """Return ``sensitivity`` and the exact share of ``sensitivity:0.90``; None for ``youden``."""
     match = re.fullmatch(THRESHOLD_RULE, rule)
     if match is None:
         raise UsageError(
-            f"the threshold's rule is {rule!r}; expected youden, or sensitivity:S with 0 < S <= 1."
+            f"the threshold's rule is {rule!r}; expected youden, sensitivity:S or specificity:S "
+            "with 0 < S <= 1."
         )
-    return Fraction(match["sensitivity"]) if match["sensitivity"] else None
+    return (match["kept"], Fraction(match["share"])) if match["kept"] else None
 
 
 def choose_threshold(is_positive: BoolArray, scores: FloatArray, rule: str | Fraction) -> float:
@@ -143,11 +145,12 @@ def choose_threshold(is_positive: BoolArray, scores: FloatArray, rule: str | Fra
     - ``youden``: the largest sensitivity + specificity - 1 (Youden 1950). Of several such
       thresholds the lowest, because a missed melanoma costs more than a false alarm.
     - ``sensitivity:S``, or S as a fraction: the highest threshold whose sensitivity is at least S.
+    - ``specificity:S``: the lowest threshold whose specificity is at least S.
 
     Counts are compared as integers, without rounding. Raises `DataError` if the images are all
     positive or all negative, or a score is not finite.
     """
-    wanted = parse_rule(rule) if isinstance(rule, str) else rule
+    wanted = parse_rule(rule) if isinstance(rule, str) else ("sensitivity", rule)
     if is_positive.ndim != 1 or is_positive.shape != scores.shape:
         raise DataError(
             f"truth and scores have shapes {list(is_positive.shape)} and {list(scores.shape)}; "
@@ -162,8 +165,10 @@ def choose_threshold(is_positive: BoolArray, scores: FloatArray, rule: str | Fra
             "validation images; expected both. Give validation more images."
         )
     if wanted is not None:
-        found = math.ceil(wanted * positives)
-        return float(np.sort(scores[is_positive])[positives - found])
+        kept, share = wanted
+        if kept == "specificity":
+            return _find_lowest(is_positive, scores, math.ceil(share * negatives))
+        return float(np.sort(scores[is_positive])[positives - math.ceil(share * positives)])
     candidates = np.unique(scores)
     hits = positives - np.searchsorted(np.sort(scores[is_positive]), candidates, side="left")
     alarms = negatives - np.searchsorted(np.sort(scores[~is_positive]), candidates, side="left")
@@ -220,12 +225,19 @@ def match_specificity(
     truth = find_positive(y_true, labels, parent.positive)
     if known is None or (known.n, known.positives) != (len(truth), int(truth.sum())):
         return None
-    negatives = np.sort(scores[~truth])
-    true_negatives = round(known.specificity * len(negatives))
-    above = scores[scores > negatives[true_negatives - 1]] if true_negatives else scores
-    beyond = np.nextafter(scores.max(), np.inf)
-    threshold = float(above.min() if above.size else beyond)
+    true_negatives = round(known.specificity * int((~truth).sum()))
+    threshold = _find_lowest(truth, scores, true_negatives)
     return _freeze(PARENT_SPECIFICITY, threshold, truth, scores, labels, parent.positive)
+
+
+def _find_lowest(is_positive: BoolArray, scores: FloatArray, true_negatives: int) -> float:
+    """Return the lowest threshold among the scores with at least so many true negatives.
+
+    It is above all scores if there is none.
+    """
+    negatives = np.sort(scores[~is_positive])
+    above = scores[scores > negatives[true_negatives - 1]] if true_negatives else scores
+    return float(above.min() if above.size else np.nextafter(scores.max(), np.inf))
 
 
 def _freeze(

@@ -29,8 +29,8 @@ from lesiontk.recipe.gate_grammar import (
 from lesiontk.recipe.renamed import rename_keys
 from lesiontk.stage import ADDED_LATER, StageConfig
 
-THRESHOLD_RULE = r"youden|sensitivity:(?P<sensitivity>0\.\d*[1-9]\d*|1(?:\.0+)?)"
-"""Rules that choose a threshold on validation; a sensitivity is above 0 and at most 1."""
+THRESHOLD_RULE = r"youden|(?P<kept>sensitivity|specificity):(?P<share>0\.\d*[1-9]\d*|1(?:\.0+)?)"
+"""Rules that choose a threshold on validation; a share is above 0 and at most 1."""
 
 
 class SynthesizeConfig(StageConfig):
@@ -360,7 +360,9 @@ class VerifyRule(StageConfig):
 class EvaluateRule(StageConfig):
     """The evaluation on the test split, and the rule that freezes a threshold on validation."""
 
-    threshold: str = Field("youden", description="youden, or sensitivity:S, chosen on validation")
+    threshold: str = Field(
+        "youden", description="youden, sensitivity:S or specificity:S, chosen on validation"
+    )
     resamples: int = Field(1000, ge=100, le=10**6, description="bootstrap resamples of lesions")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the resampling")
@@ -370,7 +372,8 @@ class EvaluateRule(StageConfig):
     def _check_threshold(cls, value: str) -> str:
         if re.fullmatch(THRESHOLD_RULE, value) is None:
             raise ValueError(
-                "expected youden, or sensitivity:S with 0 < S <= 1, such as sensitivity:0.90"
+                "expected youden, sensitivity:S or specificity:S with 0 < S <= 1, such as "
+                "sensitivity:0.90"
             )
         return value
 

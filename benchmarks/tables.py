@@ -10,9 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import specificity
+
 from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
+from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.evaluate.verdict import describe_outcomes
 from lesiontk.records import ValidationScores
@@ -31,6 +35,7 @@ STUDIES = {
     "cross_validation": "every image tested once: five networks of a recipe, int8 against float",
     "search_study": "engines that a search found, beside those made by hand",
     "robustness": "whether the int8 engines lose more on corrupted images",
+    "specificity": "how many malignant lesions are found at 90 % specificity",
     "search_workers": "the same search in one process and with two workers of Ray",
     "leaky_split": "how much a split by image inflates the scores",
     "int8_converters": "comparison of int8 quantizers for TFLite, on validation",
@@ -85,10 +90,20 @@ def write_tables() -> None:
         for path in sorted(RESULTS.glob("*.json"))
         if path.stem not in STUDIES
     }
-    (RESULTS / "README.md").write_text(render(published, list_studies()))
+    (RESULTS / "README.md").write_text(render(published, list_studies(), read_sensitivities()))
 
 
-def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = ()) -> str:
+def read_sensitivities() -> dict[str, Estimate]:
+    """Return recipe -> the sensitivity of its int8 TFLite engine at 90 % specificity."""
+    small = "tflite_int8.tflite"
+    return {row.recipe: row.sensitivity for row in specificity.read_results() if row.file == small}
+
+
+def render(
+    published: Mapping[str, Mapping[str, Any]],
+    studies: Sequence[str] = (),
+    sensitivities: Mapping[str, Estimate] = MappingProxyType({}),
+) -> str:
     """Return the page for recipe -> its result document."""
     first = next(iter(published.values()))
     n = first["benchmark"]["rows"][0]["n"]
@@ -118,7 +133,9 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
         "trained model; speed-up and size ratio against its float32 TFLite engine, one thread. "
         "Compressed networks are in [compression](compression.md). Earlier gates, on measured "
         "differences, decided which of them replaced a recipe's engine; the model cards contain "
-        "the verdicts of the current gates.\n\n" + _list_int8(published),
+        "the verdicts of the current gates. The sensitivity to malignant lesions is at the "
+        "threshold with 90 % specificity on validation ([at which specificity on test]"
+        "(specificity.md)).\n\n" + _list_int8(published, sensitivities),
         "## Training\n\n" + _list_trainings(published),
     ]
     if studies:
@@ -255,7 +272,9 @@ def _list_aims(published: Mapping[str, Mapping[str, Any]]) -> str:
     return _table(["recipe", "metric", "aim", "reached", "missed by", "tried"], rows)
 
 
-def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
+def _list_int8(
+    published: Mapping[str, Mapping[str, Any]], sensitivities: Mapping[str, Estimate]
+) -> str:
     rows = []
     for name, document in published.items():
         row, versus = find_small(document)
@@ -266,6 +285,7 @@ def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
                 format_estimate(row.metrics["balanced_accuracy"]),
                 format_estimate(versus.differences["balanced_accuracy"], 4),
                 _recall(document, row),
+                format_estimate(sensitivities.get(name)),
                 f"{row.size_bytes / 1e6:.2f}",
                 _format_speedup(versus, 2),
                 f"{versus.size_ratio:.2f}×",
@@ -273,8 +293,8 @@ def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
             ]
         )
     return _table(
-        ["recipe", "by", "balanced accuracy", "difference", "recall", "size, MB", "faster",
-         "smaller", "images that change class"],
+        ["recipe", "by", "balanced accuracy", "difference", "recall", "sensitivity", "size, MB",
+         "faster", "smaller", "images that change class"],
         rows,
     )  # fmt: skip
 

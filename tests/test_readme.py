@@ -29,9 +29,20 @@ from tests.measuring import measuring_here
 SMALL = [
     "train.epochs=1", "train.batch_size=16", "train.mixed_precision=false", "data.image_size=32",
     "data.synthetic.lesions=70", "data.synthetic.image_size=40", "calibration.images=16",
-    "verify.min_agreement_int8=0", "verify.min_agreement_half=0",
+    "verify.min_agreement_int8=0", "verify.min_agreement_half=0", "verify.min_agreement_qat=0",
     "evaluate.resamples=100", "bench.rounds=20", "gate=[balanced_accuracy >= 0]",
 ]  # fmt: skip
+
+
+SPACE = {
+    "recipe": "cnn_7class",
+    "set": yaml.safe_load("{" + ", ".join(item.replace("=", ": ", 1) for item in SMALL) + "}"),
+    "vary": {"target": ["tflite:int8", "tflite:float16"]},
+    "sampler": "grid",
+}
+"""A search for a page that supposes one."""
+ELSEWHERE = re.compile(r"USER@|\b10\.0\.0\.")
+"""Another machine in a command."""
 
 
 def lines_of(page: Path) -> list[str]:
@@ -161,6 +172,19 @@ def test_make_knows_the_targets() -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
+def test_the_options_of_the_commands_exist() -> None:
+    for page in PAGES:
+        for line in lines_of(page):
+            words = shlex.split(line, comments=True)
+            if words and words[0] == "lesiontk":
+                result = CliRunner().invoke(cli, [*words[1:], "--help"])
+                assert result.exit_code == 0, f"{page.name}: {line}: {result.output}"
+
+
+def test_an_option_that_does_not_exist_is_no_help() -> None:
+    assert CliRunner().invoke(cli, ["train", "--data", "x", "--nonsense", "--help"]).exit_code == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if "\nlesiontk" in page.read_text()], ids=lambda page: page.stem
@@ -172,8 +196,10 @@ def test_the_commands_of_a_page_run_in_their_order(page: Path, folder: Path) -> 
             subprocess.run([sys.executable, *words[1:]], check=True)
         if words[0] != "lesiontk":
             continue
-        if words[1:3] == ["data", "fetch"]:
-            words = [*words, "--help"]  # what it does is tested against a local server
+        if words[1:3] == ["data", "fetch"] or ELSEWHERE.search(line):
+            words = [*words, "--help"]  # what it does is tested against servers on this machine
+        if words[1] == "search" and words[2].endswith(".yaml") and not Path(words[2]).exists():
+            Path(words[2]).write_text(yaml.safe_dump(SPACE))
         result = CliRunner().invoke(
             cli, _shrink(_name_benchmarks(_name_teacher(_forget_split(words[1:]))))
         )

@@ -6,7 +6,8 @@ For each seed the network of `cnn_7class` is trained at a small size for a few e
 further in each of VARIANTS, everything else equal: from labels alone (the same training, in which
 the soft targets have a weight of 1e-6), from soft targets of plain and of augmented images, and
 from the latter with a loss of features, of relations, and with the teacher's mean over four
-mirrored views. The teacher is the published float network of `efficientnet_lite0_7class`, or
+mirrored views. *Large pictures* are augmented in the teacher's size (`data.training_size`), in which
+it sees them; otherwise it sees the student's, enlarged. The teacher is the published float network of `efficientnet_lite0_7class`, or
 --teacher, of the same split. The test split is never read.
 
 One JSON row a run, with its seconds, is appended to FILE as soon as it is done; started again, the
@@ -26,6 +27,7 @@ from typing import Any
 import click
 
 from lesiontk.api.progress import make_progress
+from lesiontk.backends import open_engine
 from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.records import ModelFacts
 from lesiontk.store import Store
@@ -34,10 +36,14 @@ from lesiontk.workflow.train import train_recipe
 HERE = Path(__file__).parent
 TEACHER = HERE / "engines/efficientnet_lite0_7class/keras_float32.keras"
 AUGMENTED = {"views": "augmented"}
+LARGE = "large"
 VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"weight": 1e-6},
+    "none, large pictures": {"weight": 1e-6, LARGE: True},
     "plain": {},
+    "plain, large pictures": {LARGE: True},
     "augmented": AUGMENTED,
+    "augmented, large pictures": {**AUGMENTED, LARGE: True},
     "augmented + feature": {**AUGMENTED, "losses": ["feature"]},
     "augmented + relational": {**AUGMENTED, "losses": ["relational"]},
     "augmented + four views": {**AUGMENTED, "teacher_views": 4},
@@ -72,7 +78,7 @@ def measure(
 ) -> None:
     """Train every variant with every seed that has no row yet, and write the table."""
     settings = {
-        "teacher": teacher.parent.name,
+        "teacher": f"{teacher.parent.name}/{teacher.name}",
         "image_size": image_size,
         "epochs": epochs,
         "overrides": list(overrides),
@@ -112,6 +118,7 @@ def train(
     """Return the validation scores of one run, and its seconds here."""
     training = {"epochs": epochs, "seed": seed}
     rule = {"teacher": [str(teacher.resolve())], "train": training, **VARIANTS[variant]}
+    large = rule.pop(LARGE, False)
     changes: dict[str, Any] = {
         "data.image_size": image_size,
         "train.grow": [],
@@ -119,6 +126,9 @@ def train(
         "train.seed": seed,
         "compress": [{"distill": rule}],
     }
+    if large:
+        with open_engine(teacher) as engine:
+            changes["data.training_size"] = engine.spec.preprocessing.image_size
     if data is not None:
         changes["data.path"] = str(data.resolve())
     texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]

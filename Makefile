@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(shell for v in 3.13 3.12 3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-arm64 test-arm64-short test-web test-mobile setup docs lock bundle-lock check-lock peers \
+.PHONY: demo test test-all test-docs test-arm64 test-arm64-short test-web test-mobile setup docs lock bundle-lock check-lock peers \
   lint typecheck pytest pytest-slow wheel clean
 
 demo: setup
@@ -40,6 +40,10 @@ pytest: setup
 
 pytest-slow: setup
 	$(PYTEST) -m slow --ignore tests/arm64
+
+# The commands and the Python code of README and docs, as they are written there.
+test-docs: setup
+	$(BIN)/pytest --numprocesses 2 -m slow tests/test_readme.py
 
 # Bundles for ARM64 boards, executed under emulation. Debian or Ubuntu; installs qemu where root may.
 test-arm64: setup

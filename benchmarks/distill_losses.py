@@ -6,9 +6,10 @@ For each seed the network of `cnn_7class` is trained at a small size for a few e
 further in each of VARIANTS, everything else equal: from labels alone (the same training, in which
 the soft targets have a weight of 1e-6), from soft targets of plain and of augmented images, and
 from the latter with a loss of features, of relations, and with the teacher's mean over four
-mirrored views. *Large pictures* are augmented in the teacher's size (`data.training_size`), in which
-it sees them; otherwise it sees the student's, enlarged. The teacher is the published float network of `efficientnet_lite0_7class`, or
---teacher, of the same split. The test split is never read.
+mirrored views. *Large pictures* are augmented in the teacher's size (`data.training_size`), in
+which it sees them; otherwise it sees the student's, enlarged. The teacher is the published float
+network of `efficientnet_lite0_7class`, or --teacher, of the same split. The test split is never
+read.
 
 One JSON row a run, with its seconds, is appended to FILE as soon as it is done; started again, the
 script leaves out the runs whose rows are there, and a killed training resumes after its last epoch.

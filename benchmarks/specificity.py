@@ -113,7 +113,7 @@ def render_page(rows: list[AtSpecificity]) -> str:
         f"{rows[0].positives} of them malignant (akiec, bcc, mel), at the lowest threshold with at "
         "least 90 % specificity on validation: each file has its own. In brackets 95 % intervals "
         "over lesions, which exclude the choice of the threshold. TFLite int8 may be of a smaller "
-        "network, as its model card says.",
+        "network (see its model card).",
         "",
         "| recipe | file | threshold | sensitivity | specificity |",
         "| --- | --- | ---: | ---: | ---: |",

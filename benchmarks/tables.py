@@ -22,6 +22,7 @@ from lesiontk.evaluate.verdict import describe_outcomes
 from lesiontk.records import ValidationScores
 from lesiontk.report.result_table import format_estimate, format_sizes
 from lesiontk.stage import EngineName
+from lesiontk.technique import TECHNIQUES
 
 RESULTS = Path(__file__).parent / "results"
 STUDY = (
@@ -293,8 +294,9 @@ def _list_int8(
             ]
         )
     return _table(
-        ["recipe", "by", "balanced accuracy", "difference", "recall", "sensitivity", "size, MB",
-         "faster", "smaller", "images that change class"],
+        ["recipe", "by", "balanced accuracy", "difference", "recall",
+         "sensitivity at 90 % specificity", "size, MB", "faster", "smaller",
+         "images that change class"],
         rows,
     )  # fmt: skip
 
@@ -303,7 +305,7 @@ def list_techniques(document: Mapping[str, Any]) -> list[str]:
     """Return the compressions of the small engine's network."""
     replaced = document.get("replaced", {}).get(SMALL)
     steps = replaced["steps"] if replaced else document["steps"][1:]
-    return [step["step"] for step in steps]
+    return [TECHNIQUES.renamed.get(step["step"], step["step"]) for step in steps]
 
 
 def _list_trainings(published: Mapping[str, Mapping[str, Any]]) -> str:

@@ -21,7 +21,7 @@ from lesiontk.search.database import open_storage, reaching_database
 from lesiontk.search.study import Study
 from tests.search.database_servers import PASSWORD, QUOTED, SERVERS, DatabaseServer
 from tests.search.made_up_study import figures
-from tests.search.study_process import run, start, study_of
+from tests.search.study_process import StudyProcess, run, study_of
 
 TRIALS = 8
 LONG_AGO = "UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'"
@@ -61,14 +61,13 @@ def test_workspaces_share_the_trials_also_after_kills(
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     study_of(tmp_path / "one", url)
-    beside = start(tmp_path / "two", TRIALS, -1, url)
+    beside = StudyProcess(tmp_path / "two", TRIALS, url=url)
     for call in (0, 4, 9, 14):
-        killed = start(tmp_path / "one", TRIALS, call, url)
-        killed.communicate()
-        if killed.returncode == 0:
+        code = StudyProcess(tmp_path / "one", TRIALS, killed_at=call, url=url).wait()[0]
+        if code == 0:
             break
-        assert killed.returncode == -signal.SIGKILL
-    assert beside.communicate()[1] == ""
+        assert code == -signal.SIGKILL
+    assert beside.wait()[2] == ""
     monkeypatch.setattr(study_module, "NEWBORN", timedelta(0))  # of trials killed in their birth
     run(tmp_path / "one", TRIALS, url)
     found = study_of(tmp_path / "one", url).list_trials()
@@ -82,10 +81,10 @@ def test_processes_that_begin_a_search_at_once_have_one_study(url: str, tmp_path
     folders = [tmp_path / str(number) for number in range(3)]
     for folder in folders:
         folder.mkdir()
-    begun = [start(folder, TRIALS, -1, url) for folder in folders]
-    outcomes = [process.communicate() for process in begun]
-    assert [errors for _, errors in outcomes] == [""] * 3
-    numbers = [int(line) for output, _ in outcomes for line in output.split()]
+    begun = [StudyProcess(folder, TRIALS, url=url) for folder in folders]
+    outcomes = [process.wait() for process in begun]
+    assert [errors for _, _, errors in outcomes] == [""] * 3
+    numbers = [int(line) for _, output, _ in outcomes for line in output.split()]
     assert sorted(numbers) == list(range(TRIALS))
 
 

@@ -20,7 +20,7 @@ from lesiontk.search.database import GONE, reaching_database
 from lesiontk.search.study import RunningTrial, open_study, recall_study
 from lesiontk.search.trial_record import COMPLETE, FAILED, INFEASIBLE, PRUNED, RUNNING, WAITING
 from tests.search.made_up_study import figures, make_study
-from tests.search.study_process import LABELS, SPACE, made_up, run, start, study_of
+from tests.search.study_process import LABELS, SPACE, StudyProcess, made_up, run, study_of
 
 TRIALS = 3
 
@@ -34,9 +34,8 @@ def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(
     run(tmp_path / "whole", TRIALS)
     study_of(tmp_path / "killed")
     for call in (0, 1, 3, 5, 8):
-        killed = start(tmp_path / "killed", TRIALS, call)
-        killed.communicate()
-        assert killed.returncode == -signal.SIGKILL
+        code = StudyProcess(tmp_path / "killed", TRIALS, killed_at=call).wait()[0]
+        assert code == -signal.SIGKILL
     assert run(tmp_path / "killed", TRIALS)
     whole = study_of(tmp_path / "whole").list_trials()
     after = study_of(tmp_path / "killed").list_trials()
@@ -48,8 +47,8 @@ def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(
 
 def test_two_processes_share_the_trials(tmp_path: Path) -> None:
     study_of(tmp_path)
-    both = [start(tmp_path, 8) for _ in range(2)]
-    numbers = [int(line) for process in both for line in process.communicate()[0].split()]
+    both = [StudyProcess(tmp_path, 8) for _ in range(2)]
+    numbers = [int(line) for process in both for line in process.wait()[1].split()]
     assert sorted(numbers) == list(range(8))
     assert len(study_of(tmp_path).list_trials()) == 8
 

@@ -271,9 +271,16 @@ def test_several_teachers_count_by_their_mean(
     assert taught.facts["change"]["teacher"] == f"{teacher.name} + {other.name}"
 
 
+@pytest.mark.parametrize("training_size", [None, 48])
 def test_a_teacher_can_predict_each_augmented_image(
-    store: Store, teacher: Path, student: Artefact, monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    teacher: Path,
+    student: Artefact,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    training_size: int | None,
 ) -> None:
+    """In the size of the training pictures, which it enlarges, or in its own."""
     seen: list[Any] = []
     real = teacher_predictions.make_teach
 
@@ -289,6 +296,7 @@ def test_a_teacher_can_predict_each_augmented_image(
 
     monkeypatch.setattr(distill, "make_teach", record)
     document = json.loads(json.dumps(TINY))
+    document["data"]["training_size"] = training_size
     rule = {"teacher": str(teacher), "views": "augmented", "weight": 1.0, "temperature": 1.0,
             "train": {**TRAIN, "augment": "flips"}}  # fmt: skip
     document["compress"] = [{"distill": rule}]
@@ -297,10 +305,14 @@ def test_a_teacher_can_predict_each_augmented_image(
     images = open_images(store.parent(taught, "images"))
     assert len(seen) >= len(images.indices("train")) // TRAIN["batch_size"]
     pictures, probabilities = seen[0]
-    assert pictures.shape == (TRAIN["batch_size"], 32, 32, 3)
+    size = training_size or 32
+    assert pictures.shape == (TRAIN["batch_size"], size, size, 3)
     with open_engine(teacher) as engine:
         larger = np.stack([crop_and_resize(picture, 48, "stretch") for picture in pictures])
         np.testing.assert_allclose(probabilities, engine.predict(larger), atol=1e-5)
+    said = "sees pictures of 32 pixels enlarged to 48; expected data.training_size: 48"
+    assert (said in caplog.text) == (training_size is None)
+    assert taught.facts["preprocessing"]["image_size"] == 32
 
 
 def test_teachers_of_different_labels_are_refused(store: Store, teacher: Path) -> None:

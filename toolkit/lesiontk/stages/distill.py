@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from lesiontk.backends.backend import Engine
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.keras_layers import require_input_size, with_input_size
 from lesiontk.compress.model_history import derive_model, recalls_to_keep
-from lesiontk.data.images import PreparedImages, open_images
+from lesiontk.data.images import ImageSet, PreparedImages, open_images
 from lesiontk.data.tasks import sum_labels
 from lesiontk.document import Record
 from lesiontk.errors import UsageError
@@ -186,6 +187,7 @@ class DistillStage(Technique):
                 teachers = stack.enter_context(
                     open_teachers(config.teacher, images.split_hash, context.threads)
                 )
+                warn_of_enlarging(teachers, images)
                 exposing, width = expose_features(teachers) if weights else (None, 0)
                 soft_targets = replace(
                     soft_targets,
@@ -223,6 +225,18 @@ class DistillStage(Technique):
             ),
             started=started,
         )
+
+
+def warn_of_enlarging(teachers: Sequence[Engine], images: ImageSet) -> None:
+    """Log a warning if the training pictures are smaller than a teacher's input."""
+    seen = images.training_source()[0].shape[1]
+    size = max(teacher.spec.preprocessing.image_size for teacher in teachers)
+    if seen < size:
+        logger.warning(
+            "the teacher sees pictures of %d pixels enlarged to %d; expected data.training_size: "
+            "%d, with which they are as sharp as those that it was trained on",
+            seen, size, size,
+        )  # fmt: skip
 
 
 def check_growth(model: Any, train: TrainSection, name: str) -> None:

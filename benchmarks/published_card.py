@@ -17,10 +17,12 @@ from lesiontk.data.tasks import task_of_engine
 from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.robustness import Robustness
 from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import EngineSpec, RecallConstraint, ValidationScores
 from lesiontk.report.result_table import format_estimate
+from lesiontk.report.robustness_rows import describe_robustness, describe_shown
 from lesiontk.report.wording import name_backend
 from lesiontk.system.machine import Machine
 
@@ -29,6 +31,8 @@ SECTION, BEFORE = "### Hash, settings and figures of each file", "Every file con
 RESULTS = "## Results on the test split"
 COMPRESSED, QUANTIZATION = "## Compressed", "## Quantization"
 """The section on engines of a compressed network, and the one that follows it."""
+CORRUPTED, LIMITS = "## On corrupted images", "## Limits"
+"""The section of `robustness.py`, and the one that follows it."""
 INT8_FILES = ("- `tflite_int8", "- `onnx_int8", "- `tensorrt_int8")
 
 
@@ -108,6 +112,23 @@ def update_results_section(card: str, benchmark: Benchmark) -> str:
         raise DataError(f"the card lacks {RESULTS!r}; expected a published model card.")
     _, next_section, rest = tail.partition("\n## ")
     return f"{head}{render_results(benchmark)}\n{next_section}{rest}"
+
+
+def update_corrupted_section(card: str, found: Robustness) -> str:
+    """Return the card with the results of its int8 TFLite engine on corrupted images.
+
+    Raises `DataError` for a card without limits.
+    """
+    if LIMITS not in card:
+        raise DataError(f"the card lacks {LIMITS!r}; expected a published model card.")
+    head, _, limits = card.partition(LIMITS)
+    described = (
+        f"{describe_robustness(found)} {describe_shown(found)} "
+        "[All corruptions](../../results/robustness.md)."
+    )
+    return (
+        f"{head.partition(CORRUPTED)[0].rstrip()}\n\n{CORRUPTED}\n\n{described}\n\n{LIMITS}{limits}"
+    )
 
 
 def drop_rows(card: str, targets: Collection[str]) -> str:

@@ -4,8 +4,8 @@
 
 For each recipe whose network is published (default: all) `tflite_int8.tflite`, which may be of a
 smaller network, is compared with the network in float32 under every corruption, as `lesiontk
-robustness` does. Writes results/robustness.json and .md: three to twenty minutes a recipe on two
-cores.
+robustness` does. Writes results/robustness.json and .md, and a section of the model card: three to
+twenty minutes a recipe on two cores.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import click
 import numpy as np
 from model_card import HALF
 from numpy.typing import NDArray
+from published_card import update_corrupted_section
 
 from lesiontk.api.progress import make_progress
 from lesiontk.backends import open_engine
@@ -39,7 +40,7 @@ from lesiontk.evaluate.robustness import (
 )
 from lesiontk.files.whole_files import write_whole
 from lesiontk.records import ImageRecord
-from lesiontk.report.formatting import points_estimate
+from lesiontk.report.formatting import format_level, points_estimate
 from lesiontk.report.robustness_rows import (
     COLUMNS,
     describe_robustness,
@@ -71,11 +72,13 @@ def main(recipes: tuple[str, ...], data: Path, images: int) -> None:
             continue
         known[folder.name] = compare_engine(network, folder / ENGINE, data, images).to_document()
         found = {name: Robustness.from_document(known[name]) for name in sorted(known)}
+        card = folder / "README.md"
         text = json.dumps({name: row.to_document() for name, row in found.items()}, indent=1)
         write_whole(
             {
                 file: f"{text}\n".encode(),
                 file.with_suffix(".md"): render_page(found).encode(),
+                card: update_corrupted_section(card.read_text(), found[folder.name]).encode(),
             }
         )
 
@@ -181,9 +184,9 @@ def render_page(found: dict[str, Robustness]) -> str:
         "Written by `benchmarks/robustness.py`. Does int8, or a smaller network in int8, cost more "
         "on pictures with hair, blur, JPEG artefacts, or in other light? Each corruption has three "
         "severities ([what they are](../../docs/benchmarks.md)). Nothing was chosen from these "
-        f"images. In brackets {CONFIDENCE:.0%} intervals over lesions. Differences are in "
-        "percentage points, negative where the engine loses more than its network; the mean is "
-        f"over all {len(CONDITIONS) - 1} corruptions.",
+        f"images. In brackets {format_level(CONFIDENCE)} intervals over lesions. Differences are "
+        "in percentage points, negative where the engine loses more than its network; the mean is "
+        f"over all {len(CONDITIONS) - 1} corruptions. `@trained`: the network before compression.",
         "",
         "| recipe | images | " + " | ".join(f"mean difference: {name}" for name in COMPARED)
         + f" | corruptions under which more {ACCURACY} is lost |",

@@ -27,6 +27,7 @@ from lesiontk.data.similarity import hash_pixels
 from lesiontk.data.sources import SOURCES
 from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.evaluate.input_checks import load_checks
+from lesiontk.evaluate.robustness import Robustness
 from lesiontk.evaluate.verdict import GateVerdict, sort_verdicts
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule, list_recipes, parse_recipe, read_recipe
@@ -152,6 +153,14 @@ def test_a_model_card_states_the_published_figures(path: Path) -> None:
         assert f"{shown.metrics['balanced_accuracy'].value:.3f}" in card
     assert "not a medical device" in card
     assert document["split"]["split_hash"] in card
+
+
+def test_a_model_card_says_what_corruptions_cost() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "robustness.json").read_text())
+    assert found
+    for recipe, document in found.items():
+        card = (ROOT / "benchmarks" / "engines" / recipe / "README.md").read_text()
+        assert CARDS.update_corrupted_section(card, Robustness.from_document(document)) == card
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

@@ -233,7 +233,11 @@ def add_scores(writer: Writer) -> None:
             if score == "distance":
                 domain |= {"threshold": 30.0, "arrays": shapes, "unit_length": unit_length}
                 domain |= {"rest_variance": 0.3}
-            document = {"quality": {"brightness": {"low": 20.0, "high": 240.0}}, "domain": domain}
+            document = {
+                "engine_sha256": "0" * 64,
+                "quality": {"brightness": {"low": 20.0, "high": 240.0}},
+                "domain": domain,
+            }
             name = writer.write(json.dumps(document).encode())
             loaded = writer.folder / f"{score}-{unit_length}"
             loaded.mkdir()

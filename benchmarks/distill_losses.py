@@ -96,14 +96,8 @@ def measure(
                 stream.write(json.dumps(row) + "\n")
             done.append(row)
             click.echo(f"{variant}, seed {seed}: {row['balanced_accuracy']:.3f}")
-    table = render(done)
-    click.echo(table)
-    rows.with_suffix(".md").write_text(
-        "# What each part of distillation is worth\n\n"
-        f"`cnn_7class` at {image_size} pixels, {epochs} epochs alone and {epochs} taught by "
-        f"{settings['teacher']}; validation, n = {done[0]['n']}. What is measured: "
-        f"`distill_losses.py`; a row for each run: `{rows.name}`.\n\n{table}\n"
-    )
+    click.echo(render(done))
+    rows.with_suffix(".md").write_text(render_page(done, settings))
 
 
 def train(
@@ -166,6 +160,21 @@ def render(rows: list[dict[str, Any]]) -> str:
             cells = [f"{mean(v):.3f} [{min(v):.3f}, {max(v):.3f}]" for v in values]
             lines.append(f"| {variant} | {len(own)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def render_page(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> str:
+    """Return the table with what it is of."""
+    size, epochs = settings["image_size"], settings["epochs"]
+    return (
+        "# What each part of distillation is worth\n\n"
+        f"`cnn_7class` at {size} pixels, {epochs} epochs alone and {epochs} taught by "
+        f"`{settings['teacher']}`; validation, n = {rows[0]['n']}, mean and range over seeds. "
+        "*None* is trained on labels alone. *Augmented*: the teacher predicts each augmented "
+        "picture, by default the student's small one, enlarged to its own size; *large pictures* "
+        "are augmented in that size (`data.training_size`). Again: `python "
+        "benchmarks/distill_losses.py --data HAM10000_FOLDER --teacher TEACHER`; a row "
+        f"for each run: `distill_losses.jsonl`.\n\n{render(rows)}\n"
+    )
 
 
 if __name__ == "__main__":

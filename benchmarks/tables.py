@@ -36,6 +36,7 @@ STUDIES = {
     "cross_validation": "every image tested once: five networks of a recipe, int8 against float",
     "search_study": "engines that a search found, beside those made by hand",
     "robustness": "whether the int8 engines lose more on corrupted images",
+    "distill_losses": "what the pictures that a teacher predicts are worth, on validation",
     "specificity": "how many malignant lesions are found at 90 % specificity",
     "search_workers": "the same search in one process and with two workers of Ray",
     "leaky_split": "how much a split by image inflates the scores",

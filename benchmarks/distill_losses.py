@@ -97,7 +97,7 @@ def measure(
             done.append(row)
             click.echo(f"{variant}, seed {seed}: {row['balanced_accuracy']:.3f}")
     click.echo(render(done))
-    rows.with_suffix(".md").write_text(render_page(done, settings))
+    rows.with_suffix(".md").write_text(render_page(done, settings, rows.name))
 
 
 def train(
@@ -162,8 +162,8 @@ def render(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def render_page(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> str:
-    """Return the table with what it is of."""
+def render_page(rows: list[dict[str, Any]], settings: Mapping[str, Any], file: str) -> str:
+    """Return the table with what it is of; the rows are in `file`."""
     size, epochs = settings["image_size"], settings["epochs"]
     return (
         "# What each part of distillation is worth\n\n"
@@ -173,7 +173,7 @@ def render_page(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> str:
         "picture, by default the student's small one, enlarged to its own size; *large pictures* "
         "are augmented in that size (`data.training_size`). Again: `python "
         "benchmarks/distill_losses.py --data HAM10000_FOLDER --teacher TEACHER`; a row "
-        f"for each run: `distill_losses.jsonl`.\n\n{render(rows)}\n"
+        f"for each run: `{file}`.\n\n{render(rows)}\n"
     )
 
 

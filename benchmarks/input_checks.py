@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import click
+from model_card import INT8
 from published_images import read_published_images
 
 from lesiontk.api.progress import make_progress
@@ -30,7 +31,6 @@ from lesiontk.stage import Context
 from lesiontk.stages.input_checks import InputChecksConfig, fit_input_checks
 
 HERE = Path(__file__).parent
-ENGINE = "tflite_int8.tflite"
 RESULTS = HERE / "results" / "input_checks.json"
 
 
@@ -40,7 +40,7 @@ RESULTS = HERE / "results" / "input_checks.json"
 def main(recipes: tuple[str, ...], data: Path) -> None:
     """Fit the input checks of the published engines of RECIPES."""
     known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    for folder in sorted(path.parent for path in (HERE / "engines").glob(f"*/{ENGINE}")):
+    for folder in sorted(path.parent for path in (HERE / "engines").glob(f"*/{INT8}")):
         if not recipes or folder.name in recipes:
             known[folder.name] = fit_published(folder, data).to_document()
             found = {name: InputChecks.from_document(known[name]) for name in sorted(known)}
@@ -55,7 +55,7 @@ def main(recipes: tuple[str, ...], data: Path) -> None:
 
 def fit_published(folder: Path, data: Path) -> InputChecks:
     """Write the checks beside the engine, and return what they are and refuse."""
-    engine = folder / ENGINE
+    engine = folder / INT8
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary)
         context = Context(made, made, folder.name, make_progress())

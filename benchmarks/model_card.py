@@ -33,7 +33,9 @@ from lesiontk.report.wording import (
     describe_recall_constraint,
 )
 
-HALF = "keras_half.keras"
+HALF, INT8 = "keras_half.keras", "tflite_int8.tflite"
+NETWORKS = ("keras_float32.keras", HALF)
+"""The files of a network in float32, of which at most one is published."""
 """The float network with its weights in half precision."""
 
 

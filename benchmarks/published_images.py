@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -19,6 +19,29 @@ from lesiontk.records import EngineSpec, ImageRecord
 from lesiontk.stages.known_splits import find_split
 
 
+def list_published(split_hash: str, name: str, data: Path) -> list[tuple[ImageRecord, str]]:
+    """Return the records of HAM10000 in `data` with their subset in the split of `name`.
+
+    Raises `ClickException` as `find_published_split`.
+    """
+    subsets = find_published_split(split_hash, name)
+    listed = SOURCES.get("ham10000")().read(data).records
+    return [(row, subset) for row in listed if (subset := subsets.get(row.image_id))]
+
+
+def find_published_split(split_hash: str, name: str) -> Mapping[str, str]:
+    """Return image -> subset. Raises `ClickException` for a split that lesiontk does not have."""
+    split = find_split(split_hash, [])
+    if split is None:
+        raise click.ClickException(f"the split of {name} is not among those of lesiontk.")
+    return split.images
+
+
+def name_lesion(record: ImageRecord) -> str:
+    """Return the lesion that an image counts with; an image without one counts alone."""
+    return record.lesion_id or record.image_id
+
+
 def read_published_images(
     spec: EngineSpec, name: str, data: Path, keep: Callable[[ImageRecord, str], bool]
 ) -> ImageSet:
@@ -26,17 +49,11 @@ def read_published_images(
 
     In an order drawn with a fixed seed. `name` is for messages and progress.
     """
-    split = find_split(spec.split_hash, [])
-    if split is None:
-        raise click.ClickException(f"the split of {name} is not among those of lesiontk.")
     task = load_task(spec.task)
-    listed = SOURCES.get("ham10000")().read(data).records
+    listed = list_published(spec.split_hash, name, data)
     drawn = np.random.default_rng(0).permutation(len(listed))
-    records = [
-        record
-        for record in (listed[number] for number in drawn)
-        if (subset := split.images.get(record.image_id)) and keep(record, subset)
-    ]
+    chosen = [row for row in (listed[number] for number in drawn) if keep(*row)]
+    records = [record for record, _ in chosen]
     with (
         ImageReader(data) as reader,
         make_progress().task(f"{name}: decoding", len(records)) as advance,
@@ -56,9 +73,9 @@ def read_published_images(
         pixels=np.stack(decoded),
         targets=np.array([task.label_index(record.diagnosis) for record in records]),
         image_ids=tuple(record.image_id for record in records),
-        groups=tuple(record.lesion_id or record.image_id for record in records),
+        groups=tuple(name_lesion(record) for record in records),
         hashes=(),
-        subsets=tuple(split.images[record.image_id] for record in records),
+        subsets=tuple(subset for _, subset in chosen),
         labels=task.labels,
         task=task.name,
         critical=task.critical,

@@ -24,6 +24,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from published_card import list_engine_files, read_replaced
+from published_images import find_published_split
 from restamp import restamp
 
 from lesiontk.api.progress import make_progress
@@ -50,7 +51,6 @@ from lesiontk.evaluate.verdict import Unresolved
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import ImageRecord
 from lesiontk.stage import EngineName
-from lesiontk.stages.known_splits import find_split
 
 HERE = Path(__file__).parent
 PARENT = "keras:float32"
@@ -341,16 +341,15 @@ class EngineRunner:
     def ask(self, path: Path, task: Task) -> Outputs:
         """Return the file's outputs, stored or computed now."""
         content, _ = find_backend(path)().split_record(path.read_bytes())
-        split = find_split(find_backend(path)().read_spec(path).split_hash, [])
-        if split is None:
-            raise click.ClickException(f"the split of {path} is not among those of lesiontk.")
+        split_hash = find_backend(path)().read_spec(path).split_hash
+        subsets = find_published_split(split_hash, str(path))
         wanted = ("validation", "test")
-        records = [r for r in self._records if split.images.get(r.image_id) in wanted]
+        records = [r for r in self._records if subsets.get(r.image_id) in wanted]
         return Outputs(
             self._probabilities(path, hashlib.sha256(content).hexdigest(), records),
             np.array([task.label_index(record.diagnosis) for record in records]),
             np.array([record.lesion_id for record in records]),
-            np.array([split.images[record.image_id] == "test" for record in records]),
+            np.array([subsets[record.image_id] == "test" for record in records]),
         )
 
     def _probabilities(

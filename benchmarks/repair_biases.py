@@ -25,6 +25,7 @@ from pathlib import Path
 import click
 import numpy as np
 import onnx
+from model_card import INT8
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -43,7 +44,7 @@ ENGINES = Path(__file__).parent / "engines"
 @click.argument("recipe")
 def repair(recipe: str) -> None:
     """Repair engines/RECIPE/tflite_int8.tflite in place."""
-    path = ENGINES / recipe / "tflite_int8.tflite"
+    path = ENGINES / recipe / INT8
     content = path.read_bytes()
     biases = read_biases(content)
     known = read_float_biases(ENGINES / recipe / "tensorrt_int8.onnx")

@@ -15,22 +15,23 @@ from pathlib import Path
 
 import click
 import numpy as np
-from model_card import HALF
+from model_card import INT8, NETWORKS
 from published_images import read_published_images
 
 from lesiontk.backends import open_engine
+from lesiontk.backends.backend import Engine
 from lesiontk.data.images import ImageSet
 from lesiontk.data.tasks import load_task
 from lesiontk.document import Record
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.operating_point import evaluate_operating_point, freeze_operating_point
 from lesiontk.files.whole_files import write_whole
-from lesiontk.records import EngineSpec
+from lesiontk.records import Preprocessing
 from lesiontk.report.result_table import format_estimate
 
 HERE = Path(__file__).parent
 ENGINES, RESULTS = HERE / "engines", HERE / "results" / "specificity.json"
-FILES = {"keras_float32.keras": "float32", HALF: "float32", "tflite_int8.tflite": "TFLite int8"}
+FILES = {**dict.fromkeys(NETWORKS, "float32"), INT8: "TFLite int8"}
 RULE, BATCH = "specificity:0.9", 64
 
 
@@ -55,7 +56,7 @@ def main(recipes: tuple[str, ...], data: Path) -> None:
     known = read_results() if RESULTS.is_file() else []
     for folder in sorted(ENGINES.iterdir()):
         if folder.is_dir() and (not recipes or folder.name in recipes):
-            made = [judge(folder / name, data) for name in FILES if (folder / name).is_file()]
+            made = judge_folder(folder, data)
             known = [row for row in known if row.recipe != folder.name] + made
             known.sort(key=lambda row: (row.recipe, [*FILES].index(row.file)))
             text = json.dumps([row.to_document() for row in known], indent=1)
@@ -68,23 +69,39 @@ def read_results() -> list[AtSpecificity]:
     return [AtSpecificity.from_document(row) for row in json.loads(RESULTS.read_text())]
 
 
-def judge(file: Path, data: Path) -> AtSpecificity:
+def judge_folder(folder: Path, data: Path) -> list[AtSpecificity]:
+    """Return the results of a folder's files; pictures of one preprocessing are decoded once."""
+    images: dict[Preprocessing, ImageSet] = {}
+    made = []
+    for file in (folder / name for name in FILES):
+        if file.is_file():
+            with open_engine(file, threads=2) as engine:
+                size = engine.spec.preprocessing
+                if size not in images:
+                    images[size] = read_published_images(
+                        engine.spec, folder.name, data, lambda _, subset: subset != "train"
+                    )
+                made.append(judge(file, engine, images[size]))
+    return made
+
+
+def judge(file: Path, engine: Engine, images: ImageSet) -> AtSpecificity:
     """Return a published file's results at the threshold that it gets on validation."""
-    with open_engine(file, threads=2) as engine:
-        spec = engine.spec
-        images = read_images(spec, file.parent.name, data)
-        parts = range(0, len(images.pixels), BATCH)
-        predicted = np.concatenate([engine.predict(images.pixels[a : a + BATCH]) for a in parts])
+    parts = range(0, len(images.pixels), BATCH)
+    predicted = np.concatenate([engine.predict(images.pixels[a : a + BATCH]) for a in parts])
     validation, test = images.indices("validation"), images.indices("test")
-    positive = load_task(images.task).positive
     point = freeze_operating_point(
-        images.targets[validation], predicted[validation], spec.labels, positive, RULE
+        images.targets[validation],
+        predicted[validation],
+        images.labels,
+        load_task(images.task).positive,
+        RULE,
     )
     found = evaluate_operating_point(
         point,
         images.targets[test],
         predicted[test],
-        spec.labels,
+        images.labels,
         [images.groups[row] for row in test],
         resamples=2000,
     )
@@ -97,11 +114,6 @@ def judge(file: Path, data: Path) -> AtSpecificity:
         sensitivity=found.sensitivity,
         specificity=found.specificity,
     )
-
-
-def read_images(spec: EngineSpec, name: str, data: Path) -> ImageSet:
-    """Return the validation and test images of the engine's split, as its input."""
-    return read_published_images(spec, name, data, lambda _, subset: subset != "train")
 
 
 def render_page(rows: list[AtSpecificity]) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import specificity
+from model_card import INT8
 
 from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
 from lesiontk.evaluate.bootstrap import Estimate
@@ -97,14 +97,13 @@ def write_tables() -> None:
 
 def read_sensitivities() -> dict[str, Estimate]:
     """Return recipe -> the sensitivity of its int8 TFLite engine at 90 % specificity."""
-    small = "tflite_int8.tflite"
-    return {row.recipe: row.sensitivity for row in specificity.read_results() if row.file == small}
+    return {row.recipe: row.sensitivity for row in specificity.read_results() if row.file == INT8}
 
 
 def render(
     published: Mapping[str, Mapping[str, Any]],
-    studies: Sequence[str] = (),
-    sensitivities: Mapping[str, Estimate] = MappingProxyType({}),
+    studies: Sequence[str],
+    sensitivities: Mapping[str, Estimate],
 ) -> str:
     """Return the page for recipe -> its result document."""
     first = next(iter(published.values()))

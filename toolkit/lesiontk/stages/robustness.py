@@ -5,8 +5,7 @@ Nothing is chosen from these images: the thresholds are those frozen on validati
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from lesiontk.backends import open_engine
+from lesiontk.backends.backend import Engine
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.data.corruptions import CORRUPTIONS, SEVERITIES, check_corruptions, corrupt_image
 from lesiontk.data.dealt_split import DealtSplit
@@ -126,7 +126,7 @@ class RobustnessStage(Stage):
             [row.label for row in rows], [row.group for row in rows], config.images, config.seed
         )
         chosen = [rows[place] for place in places]
-        conditions = [(CLEAN, 0), *((c, s) for c in config.corruptions for s in SEVERITIES)]
+        conditions = list_conditions(config.corruptions)
         files = [engine_file(engines[name]) for name in (parent, target)]
         root = data_root(config.path, parents)
         before, after = _predict(root, files, split.split_hash, chosen, conditions, context)
@@ -138,29 +138,14 @@ class RobustnessStage(Stage):
             groups=[row.group for row in chosen],
             points=(points[parent], points[target]),
         )
-        rule = config.statistics
-        clean, losses, overall = estimate_excess(
-            outputs, resamples=rule.resamples, confidence=rule.confidence, seed=rule.seed
-        )
-        counts = Counter(row.label for row in chosen)
-        found = Robustness(
-            target=target.target,
-            parent=parent.target,
-            reference=parent.reference,
-            n=len(chosen),
-            lesions=len({row.group for row in chosen}),
+        found = assess_outputs(
+            outputs,
+            conditions,
+            target.target,
+            parent,
             available=len(rows),
-            images={label: counts[label] for label in split.task.labels},
             split_hash=split.split_hash,
-            clean=clean,
-            results=tuple(
-                CorruptedResult(name, severity, CORRUPTIONS.get(name).describe(severity), loss)
-                for (name, severity), loss in zip(conditions[1:], losses, strict=True)
-            ),
-            overall=overall,
-            confidence=rule.confidence,
-            resamples=rule.resamples,
-            seed=rule.seed,
+            rule=config.statistics,
         )
         write_record(context.directory / DOCUMENT, found)
         _write_predictions(
@@ -172,6 +157,51 @@ class RobustnessStage(Stage):
 def read_robustness(artefact: Artefact) -> Robustness:
     """Return the results. Raises `DataError` for those of another version of lesiontk."""
     return artefact.read(DOCUMENT, Robustness)
+
+
+def list_conditions(corruptions: Iterable[str]) -> list[Condition]:
+    """Return the clean image, and each corruption with its severities."""
+    return [(CLEAN, 0), *((name, severity) for name in corruptions for severity in SEVERITIES)]
+
+
+def assess_outputs(
+    outputs: PairedOutputs,
+    conditions: Sequence[Condition],
+    target: str,
+    parent: EngineName,
+    *,
+    available: int,
+    split_hash: str,
+    rule: EvaluateRule,
+) -> Robustness:
+    """Return what the conditions, of `list_conditions`, cost an engine and its parent.
+
+    `available` is the number of test images of which those of the outputs were drawn. Raises
+    `DataError` for bad outputs.
+    """
+    clean, losses, overall = estimate_excess(
+        outputs, resamples=rule.resamples, confidence=rule.confidence, seed=rule.seed
+    )
+    counts = np.bincount(outputs.y_true, minlength=len(outputs.labels))
+    return Robustness(
+        target=target,
+        parent=parent.target,
+        reference=parent.reference,
+        n=len(outputs.y_true),
+        lesions=len(set(outputs.groups)),
+        available=available,
+        images=dict(zip(outputs.labels, counts.tolist(), strict=True)),
+        split_hash=split_hash,
+        clean=clean,
+        results=tuple(
+            CorruptedResult(name, severity, CORRUPTIONS.get(name).describe(severity), loss)
+            for (name, severity), loss in zip(conditions[1:], losses, strict=True)
+        ),
+        overall=overall,
+        confidence=rule.confidence,
+        resamples=rule.resamples,
+        seed=rule.seed,
+    )
 
 
 def _predict(
@@ -204,7 +234,6 @@ def _predict(
             )
         advance(len(done))
         rest = rows[len(done) :]
-        sizes = [one.spec.preprocessing for one in engines]
         pictures = decode_all(
             reader, list_records(rest), workers=context.threads, transform=lambda picture: picture
         )
@@ -214,8 +243,7 @@ def _predict(
                     f"{row.location} has other pixels than when the data was split; expected the "
                     "images of the split: restore them, or name their folder with --data DIR."
                 )
-            inputs = corrupt_inputs(picture, row.image_id, conditions, sizes)
-            done.append(np.stack([e.predict(x) for e, x in zip(engines, inputs, strict=True)]))
+            done.append(predict_conditions(engines, picture, row.image_id, conditions))
             if len(done) % KEPT_EVERY == 0:
                 _keep(kept, done)
             advance(1)
@@ -223,7 +251,19 @@ def _predict(
     return [both[0], both[1]]
 
 
-def corrupt_inputs(
+def predict_conditions(
+    engines: Sequence[Engine],
+    picture: NDArray[np.uint8],
+    image_id: str,
+    conditions: Sequence[Condition],
+) -> Outputs:
+    """Return the probabilities [E, K, C] of E engines for a picture under K conditions."""
+    sizes = [engine.spec.preprocessing for engine in engines]
+    inputs = _make_inputs(picture, image_id, conditions, sizes)
+    return np.stack([engine.predict(x) for engine, x in zip(engines, inputs, strict=True)])
+
+
+def _make_inputs(
     picture: NDArray[np.uint8],
     image_id: str,
     conditions: Sequence[Condition],

@@ -7,7 +7,7 @@ from typing import Any
 
 from lesiontk.search.criteria import Criteria, Figures
 from lesiontk.search.space import parse_space
-from lesiontk.search.study import Study, open_study
+from lesiontk.search.study import RunningTrial, Study, open_study
 from tests.search.study_process import LABELS
 
 
@@ -18,6 +18,19 @@ def make_study(folder: Path, **changes: Any) -> Study:
     criteria = Criteria.parse(space.objectives, space.constraints, "pair", LABELS, LABELS[:1])
     url = f"sqlite:///{folder / 'study.db'}"
     return open_study(url, "made-up", space, criteria, folder / "locks", epochs=9)
+
+
+def finish_twice(gone: RunningTrial, here: Study) -> None:
+    """Let `here` continue and finish a trial of a machine that was only cut off, and comes back."""
+    with gone:
+        continued = here.next_trial(1)
+        assert continued is not None
+        assert continued.assignment == gone.assignment
+        with continued:
+            continued.complete(figures())
+        gone.complete(figures(balanced_accuracy=0.5))
+    (trial,) = here.list_trials()
+    assert trial.figures == figures()
 
 
 def figures(**values: float) -> Figures:

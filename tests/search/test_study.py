@@ -19,7 +19,7 @@ from lesiontk.search.criteria import Criteria
 from lesiontk.search.database import GONE, reaching_database
 from lesiontk.search.study import RunningTrial, open_study, recall_study
 from lesiontk.search.trial_record import COMPLETE, FAILED, INFEASIBLE, PRUNED, RUNNING, WAITING
-from tests.search.made_up_study import figures, make_study
+from tests.search.made_up_study import figures, finish_twice, make_study
 from tests.search.study_process import LABELS, SPACE, StudyProcess, made_up, run, study_of
 
 TRIALS = 3
@@ -91,16 +91,8 @@ def test_a_trial_of_a_machine_that_is_gone_is_continued_and_counts_once(
         database.execute(
             "UPDATE trial_heartbeats SET heartbeat = datetime('now', ?)", [f"-{GONE + 1} seconds"]
         )
-    with gone:  # it was only cut off, and comes back
-        continued = study_of(tmp_path).next_trial(1)
-        assert continued is not None
-        assert continued.assignment == gone.assignment
-        with continued:
-            continued.complete(figures())
-        gone.complete(figures(balanced_accuracy=0.5))
+    finish_twice(gone, study_of(tmp_path))
     assert "trial 0 was finished by another machine" in caplog.text
-    (trial,) = study_of(tmp_path).list_trials()
-    assert trial.figures == figures()
 
 
 def test_a_running_trial_gives_signs_of_life(

@@ -36,7 +36,14 @@ from lesiontk.search.database import (
     open_storage,
 )
 from lesiontk.search.result import SearchTask
-from lesiontk.search.space import Dimension, SearchSpace, parse_space
+from lesiontk.search.sampling import (
+    check_pruner,
+    label_choice,
+    make_pruner,
+    make_sampler,
+    suggest_value,
+)
+from lesiontk.search.space import SearchSpace, parse_space
 from lesiontk.search.trial_record import (
     COMPLETE,
     FAILED,
@@ -52,8 +59,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EPOCH_METRICS = ("balanced_accuracy", "accuracy", "macro_auc", "log_loss")
-"""Metrics that a training measures after each epoch."""
 ATTEMPTS = 3
 """Processes that may end in one step of a trial, as by a lack of memory, before it has failed."""
 DRAWS = 30
@@ -158,7 +163,7 @@ class Study:
         """Let the next trials be these candidates."""
         for chosen in candidates:
             labels = {
-                d.key: _label(chosen[d.key]) if d.choices else chosen[d.key]
+                d.key: label_choice(chosen[d.key]) if d.choices else chosen[d.key]
                 for d in self.space.dimensions
                 if d.key in chosen
             }
@@ -213,7 +218,7 @@ class Study:
         chosen: dict[str, Any] = {}
         for dimension in self.space.dimensions:
             if self.space.is_active(dimension.key, chosen):
-                chosen[dimension.key] = _suggest(trial, dimension)
+                chosen[dimension.key] = suggest_value(trial, dimension)
         trial.set_user_attr("assignment", chosen)
         return RunningTrial(self, trial, chosen, lock)
 
@@ -491,41 +496,6 @@ def name_host(locks: Path | None = None) -> str:
     return hash_document([socket.gethostname(), uuid.getnode(), *of])[:8]
 
 
-def make_sampler(space: SearchSpace, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of one trial; its seed is of the space and of the trial's number."""
-    import numpy as np
-    import optuna
-
-    seed = int(np.random.SeedSequence([space.seed, number]).generate_state(1)[0])
-    if space.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed)
-    if space.sampler == "nsga2":
-        population = min(max(space.trials // 3, 2), 50)
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
-    return optuna.samplers.RandomSampler(seed=seed)  # a grid is enqueued
-
-
-def make_pruner(space: SearchSpace, epochs: int) -> optuna.pruners.BasePruner:
-    """Return the pruner of trainings of up to `epochs` epochs."""
-    import optuna
-
-    if space.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs)
-    return optuna.pruners.NopPruner()
-
-
-def check_pruner(space: SearchSpace, criteria: Criteria) -> None:
-    """Raise `UsageError` if the pruner cannot compare trainings by the objective."""
-    if space.pruner == "none":
-        return
-    if len(criteria.objectives) != 1 or criteria.objectives[0] not in EPOCH_METRICS:
-        raise UsageError(
-            f"the pruner {space.pruner} compares trainings after each epoch, but the objectives "
-            f"are {', '.join(criteria.objectives)}; expected one of {', '.join(EPOCH_METRICS)} "
-            "alone (others can be constraints), or pruner: none."
-        )
-
-
 def _identify(space: SearchSpace) -> dict[str, Any]:
     """Return what makes trials comparable: the space without their number."""
     return space.model_dump(mode="json", exclude={"trials"})
@@ -533,30 +503,6 @@ def _identify(space: SearchSpace) -> dict[str, Any]:
 
 def _identify_candidate(chosen: Assignment) -> str:
     return json.dumps(chosen, sort_keys=True)
-
-
-def _label(value: Any) -> Any:
-    """Return a choice as the database has it: a scalar, or JSON."""
-    scalar = value is None or isinstance(value, str | int | float)
-    return value if scalar else json.dumps(value, sort_keys=True)
-
-
-def _suggest(trial: optuna.Trial, dimension: Dimension) -> Any:
-    if dimension.choices:
-        labels = [_label(value) for value in dimension.choices]
-        label = trial.suggest_categorical(dimension.key, labels)
-        return dimension.choices[_index(labels, label)]
-    low, high, step = dimension.low, dimension.high, dimension.step
-    if dimension.integer:
-        return trial.suggest_int(
-            dimension.key, int(low), int(high), step=int(step or 1), log=dimension.log
-        )
-    return trial.suggest_float(dimension.key, low, high, step=step, log=dimension.log)
-
-
-def _index(labels: list[Any], label: Any) -> int:
-    """Return the place of a label; ``True`` is not ``1``."""
-    return next(i for i, each in enumerate(labels) if type(each) is type(label) and each == label)
 
 
 def _try_lock(path: Path) -> int | None:
